@@ -1,0 +1,1 @@
+"""Triton kernels, one file a score; installed as ``gattn.kernels``."""
