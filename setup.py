@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -32,7 +31,8 @@ def find_cmake() -> str:
             return found
         seen.append(f"{found} ({'.'.join(version.groups()) if version else 'does not run'})")
     raise SetupError(
-        f"gattn needs CMake {'.'.join(map(str, MIN_CMAKE))} or newer to build; found {', '.join(seen) or 'none'}. "
+        f"gattn needs CMake {'.'.join(map(str, MIN_CMAKE))} or newer to build; "
+        f"found {', '.join(seen) or 'none'}. "
         "Install it with `pip install cmake`, or let pip do so by leaving out --no-build-isolation."
     )
 
@@ -55,9 +55,22 @@ def check_platform() -> None:
 
 
 def generator() -> list[str]:
-    """Ninja where there is one. Its path is passed on because a build environment of pip's moves every time."""
+    """Ninja where there is one; its path is passed on because pip's build environment moves every time."""
     ninja = shutil.which("ninja") or shutil.which("ninja", path=sysconfig.get_path("scripts"))
     return ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else ["-G", "Unix Makefiles"]
+
+
+def pybind11_folder() -> str:
+    try:
+        import pybind11
+    except ImportError:
+        raise SetupError("gattn needs pybind11 to build. Install it with `pip install pybind11`.") from None
+    return pybind11.get_cmake_dir()
+
+
+def run(*command: str) -> None:
+    if subprocess.run(command, check=False).returncode:
+        raise SetupError(f"building gattn._C failed, for the reason above. Command: {shlex.join(command)}")
 
 
 class CMakeBuild(build_ext):
@@ -67,28 +80,26 @@ class CMakeBuild(build_ext):
         check_platform()
         find_compiler()
         cmake = find_cmake()
-        try:
-            import pybind11
-        except ImportError:
-            raise SetupError("gattn needs pybind11 to build. Install it with `pip install pybind11`.") from None
+        options = [
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11_folder()}",
+        ]
+
+        import fcntl  # not on the platforms that check_platform has turned away
 
         tree = ROOT / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
         tree.mkdir(parents=True, exist_ok=True)
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         with open(tree / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two installs from one checkout share the tree
-            self.cmake(cmake, "-S", str(ROOT), "-B", str(tree), *generator(), "-DCMAKE_BUILD_TYPE=Release",
-                       f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")  # fmt: skip
-            self.cmake(cmake, "--build", str(tree), "--target", "_C", "--parallel", str(os.cpu_count() or 1))
+            run(cmake, "-S", str(ROOT), "-B", str(tree), *generator(), *options)
+            run(cmake, "--build", str(tree), "--target", "_C", "--parallel", str(os.cpu_count() or 1))
             target.parent.mkdir(parents=True, exist_ok=True)
             # Replaced, not overwritten: a process that has the old module mapped keeps it.
             fresh = target.with_suffix(".new")
             shutil.copy2(tree / target.name, fresh)
             fresh.replace(target)
-
-    def cmake(self, *command: str) -> None:
-        if subprocess.run(command, check=False).returncode:
-            raise SetupError(f"building gattn._C failed; the compiler's words are above. Command: {shlex.join(command)}")
 
 
 setup(

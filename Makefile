@@ -1,0 +1,53 @@
+# The two set-up commands are `make demo` and `make test`; both make .venv by themselves.
+# They need Python 3.10 or newer, a C++17 compiler and make.
+
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+BIN := $(VENV)/bin
+
+.PHONY: demo test build sanitize lint format bench wheel-matrix clean
+
+demo: $(VENV)/ready build
+	$(BIN)/gattn train --dataset digits --compare
+
+test: $(VENV)/ready build sanitize
+	$(BIN)/pytest
+
+# An editable install: tests and demo always see this tree, from whatever folder they are run.
+$(VENV)/ready: pyproject.toml setup.py
+	$(if $(PYTHON),,$(error gattn needs Python 3.10 or newer with its venv module; none of python3, python3.13 ... \
+	python3.10 is one. Name yours with: make $(MAKECMDGOALS) PYTHON=/path/to/python))
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(TORCH) "setuptools>=77" "pybind11>=2.11" cmake ninja
+	$(BIN)/pip install --no-build-isolation $(TORCH) -e ".[dev]"
+	touch $@
+
+build: $(VENV)/ready
+	$(BIN)/python setup.py -q build_ext --inplace
+
+sanitize: $(VENV)/ready
+	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/sanitize.sh
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' | xargs $(BIN)/clang-format -i
+
+bench: $(VENV)/ready build
+	$(BIN)/gattn bench --json build/bench.json
+
+# One wheel on every torch that TORCHES names; downloads each, so it is no part of `make test`.
+wheel-matrix: $(VENV)/ready
+	$(BIN)/python tests/packaging/wheel_matrix.py $(TORCHES)
+
+clean:
+	rm -rf build dist .venv gattn/_C*.so *.egg-info
