@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds and runs the core's tests under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer,
+# for every instruction set of this machine. First each build must stop a planted fault, or its silence means nothing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_init_order=1
+export UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1
+
+generator=()
+if command -v ninja >/dev/null; then generator=(-G Ninja); fi
+
+must_stop() { # NAME FAULT WORDS: the fault ends the program with the sanitizer's words
+  local output
+  if output=$("build/$1/gattn_driver" --plant "$2" 2>&1) || ! grep -q "$3" <<<"$output"; then
+    printf '%s\nerror: the %s build did not stop the planted fault "%s"\n' "$output" "$1" "$2" >&2
+    exit 1
+  fi
+}
+
+build() { # NAME SANITIZERS
+  cmake -S . -B "build/$1" "${generator[@]}" -DGATTN_PYTHON=OFF -DGATTN_DRIVER=ON -DGATTN_WERROR="${GATTN_WERROR:-OFF}" \
+    -DGATTN_SANITIZE="$2" >/dev/null
+  cmake --build "build/$1" --parallel "$(nproc)"
+}
+
+run() { # NAME THREADS
+  local isa
+  for isa in $("build/$1/gattn_driver" --isas); do
+    GATTN_CPU_ISA=$isa "build/$1/gattn_driver" "$2"
+  done
+}
+
+build asan address,undefined,float-cast-overflow
+must_stop asan read 'AddressSanitizer: heap-buffer-overflow'
+must_stop asan overflow 'signed integer overflow'
+run asan 1
+run asan 3
+
+build tsan thread
+must_stop tsan race 'ThreadSanitizer: data race'
+run tsan 4

@@ -1,0 +1,298 @@
+// Every kernel of the instruction set in use against the scalar loops of naive.h: types, shapes, hubs,
+// options.
+#include <cstring>
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "naive.h"
+#include "tests.h"
+
+namespace gattn::tests {
+
+namespace {
+
+using cpu::build_graph;
+using cpu::kernels;
+
+double tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return 1e-12;
+    case DType::f32:
+      return 3e-5;
+    case DType::f16:
+      return 4e-3;
+    default:
+      return 3e-2;  // bf16
+  }
+}
+
+// Eighths in [-2, 2]: exact in every type.
+Array random_array(DType dtype, std::vector<int64_t> shape, unsigned seed) {
+  std::mt19937_64 random(seed);
+  Array array(dtype, std::move(shape));
+  for (int64_t i = 0; i < array.size(); ++i) array.set(i, (static_cast<double>(random() % 33) - 16) / 8);
+  return array;
+}
+
+void compare(const char* what, const Array& got, const Numbers& want, DType precision,
+             const std::string& of) {
+  double scale = 1.0;
+  for (const double value : want)
+    if (std::isfinite(value)) scale = std::max(scale, std::abs(value));
+  CHECK(got.size() == static_cast<int64_t>(want.size()));
+  for (int64_t i = 0; i < got.size(); ++i) {
+    if (got.get(i) == want[i]) continue;  // infinities among them
+    CHECK(std::abs(got.get(i) - want[i]) <= tolerance(precision) * scale,
+          std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(got.get(i)) + ", expected " +
+              std::to_string(want[i]) + ": " + of);
+  }
+}
+
+bool same_bytes(const Array& a, const Array& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * dtype_bytes(a.dtype())) == 0;
+}
+
+struct Case {
+  EdgeList list;
+  DType dtype;
+  bool wide = false;
+  int64_t heads = 1, channels = 1;
+  double dropout_p = 0.0;
+  bool with_target = true, with_edge = true, with_attention = true;
+  int threads = 1;
+
+  std::string name() const {
+    return std::string(list.name) + ", " + dtype_name(dtype) + (wide ? ", int64" : ", int32") + ", " +
+           std::to_string(heads) + "x" + std::to_string(channels) + ", dropout " + std::to_string(dropout_p) +
+           (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") +
+           (with_attention ? ", alpha" : "") + ", " + kernels().name;
+  }
+};
+
+cpu::PackedGraph pack(const Case& test) {
+  cpu::GraphOptions options;
+  options.num_src = test.list.num_src;
+  options.num_dst = test.list.num_dst;
+  options.wide = test.wide;
+  options.threads = test.threads;
+  return build_graph(test.list.index(DType::i64).view(), options);
+}
+
+cpu::Problem problem_of(const Case& test, const cpu::PackedGraph& graph) {
+  cpu::Problem problem;
+  problem.dtype = test.dtype;
+  problem.wide = test.wide;
+  problem.graph = graph.data.get();
+  problem.heads = test.heads;
+  problem.channels = test.channels;
+  problem.dropout_p = test.dropout_p;
+  problem.seed = 0x123456789abcdefull;
+  problem.threads = test.threads;
+  return problem;
+}
+
+struct Results {
+  Array out, lse, alpha, dx, da_src, da_dst, da_edge;
+};
+
+void test_gat(const Case& test) {
+  const DType logit = accumulate_dtype(test.dtype);
+  const int64_t n_src = test.list.num_src, n_dst = test.list.num_dst, heads = test.heads,
+                channels = test.channels;
+  const auto edges = static_cast<int64_t>(test.list.edges.size());
+  const auto graph = pack(test);
+  const Array x = random_array(test.dtype, {n_src, heads, channels}, 11),
+              a_src = random_array(logit, {n_src, heads}, 12);
+  const Array a_dst = random_array(logit, {n_dst, heads}, 13),
+              a_edge = random_array(logit, {edges, heads}, 14);
+  const Array grad_out = random_array(test.dtype, {n_dst, heads, channels}, 15);
+  const Array grad_alpha = random_array(logit, {edges, heads}, 16);
+
+  cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
+                    test.with_edge ? a_edge.data() : nullptr, 0.2};
+  const auto run = [&](int threads) {
+    auto problem = problem_of(test, graph);
+    problem.threads = threads;
+    Results r{{test.dtype, {n_dst, heads, channels}},
+              {logit, {n_dst, heads}},
+              {logit, {edges, heads}},
+              {test.dtype, {n_src, heads, channels}},
+              {logit, {n_src, heads}},
+              {logit, {n_dst, heads}},
+              {logit, {edges, heads}}};
+    void* alpha = test.with_attention ? r.alpha.data() : nullptr;
+    kernels().gat_forward(problem, in, {r.out.data(), r.lse.data(), alpha});
+    const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
+    kernels().gat_backward(problem, in, {r.out.data(), r.lse.data(), grad_out.data(), grad, alpha},
+                           {r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
+                            test.with_edge ? r.da_edge.data() : nullptr});
+    return r;
+  };
+  const Results got = run(test.threads);
+  if (test.threads > 1) {
+    const Results alone = run(1);
+    CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) &&
+              same_bytes(got.dx, alone.dx) && same_bytes(got.da_src, alone.da_src) &&
+              same_bytes(got.da_dst, alone.da_dst) && same_bytes(got.da_edge, alone.da_edge),
+          "threads change bits: " + test.name());
+  }
+
+  Naive naive{test.list, heads, channels, 0.2, test.dropout_p, 0x123456789abcdefull, {}, {}, {}};
+  naive.t.resize(edges * heads);
+  naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
+    naive.t[eh] =
+        a_src.get(j) + (test.with_target ? a_dst.get(i) : 0) + (test.with_edge ? a_edge.get(eh) : 0);
+  });
+  const Numbers lse = naive.softmax(), alpha = naive.alpha();
+  Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
+  Numbers on_alpha(alpha.size());
+  naive.each_channel([&](int64_t j, int64_t i, int64_t eh) {
+    out[i] += alpha[eh] * x.get(j);
+    dx[j] += alpha[eh] * grad_out.get(i);
+    on_alpha[eh] += grad_out.get(i) * x.get(j);
+  });
+  if (test.with_attention)
+    for (size_t i = 0; i < on_alpha.size(); ++i) on_alpha[i] += grad_alpha.get(i);
+  const Numbers dt = naive.backward(on_alpha);
+  naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
+    da_src[j] += dt[eh];
+    da_dst[i] += dt[eh];
+  });
+
+  const std::string name = test.name();
+  compare("out", got.out, out, test.dtype, name);
+  compare("lse", got.lse, lse, logit, name);
+  if (test.with_attention) compare("alpha", got.alpha, alpha, logit, name);
+  compare("dx", got.dx, dx, test.dtype, name);
+  compare("da_src", got.da_src, da_src, test.dtype, name);
+  if (test.with_target) compare("da_dst", got.da_dst, da_dst, test.dtype, name);
+  if (test.with_edge) compare("da_edge", got.da_edge, dt, test.dtype, name);
+}
+
+void test_edge_softmax(const Case& test) {
+  const DType logit = accumulate_dtype(test.dtype);
+  const auto edges = static_cast<int64_t>(test.list.edges.size());
+  const auto graph = pack(test);
+  const auto problem = problem_of(test, graph);
+  const Array logits = random_array(logit, {edges, test.heads}, 21),
+              grad = random_array(logit, {edges, test.heads}, 22);
+  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}),
+      dt(logit, {edges, test.heads});
+  kernels().edge_softmax_forward(problem, {logits.data()}, {nullptr, lse.data(), alpha.data()});
+  kernels().edge_softmax_backward(problem, {logits.data()},
+                                  {nullptr, lse.data(), nullptr, grad.data(), alpha.data()}, dt.data());
+
+  Naive naive{test.list, test.heads, 0, 1.0, test.dropout_p, problem.seed, {}, {}, {}};
+  Numbers on_alpha;
+  for (int64_t i = 0; i < logits.size(); ++i) {
+    naive.t.push_back(logits.get(i));
+    on_alpha.push_back(grad.get(i));
+  }
+  const std::string name = "edge_softmax, " + test.name();
+  compare("lse", lse, naive.softmax(), logit, name);
+  compare("alpha", alpha, naive.alpha(), logit, name);
+  compare("dt", dt, naive.backward(on_alpha), logit, name);
+}
+
+void test_gather_limit(const Case& test) {
+  const auto graph = pack(test);
+  const Array x = random_array(test.dtype, {test.list.num_src, test.heads, test.channels}, 31);
+  Array got(test.dtype, {test.list.num_dst, test.heads, test.channels});
+  kernels().gather_limit(problem_of(test, graph), x.data(), got.data());
+  const Naive naive{test.list, test.heads, test.channels, 0, 0, 0, {}, {}, {}};
+  Numbers want(got.size());
+  naive.each_channel([&](int64_t j, int64_t i, int64_t) { want[i] += x.get(j); });
+  compare("gather", got, want, test.dtype, test.name());
+}
+
+// NaN, infinities and numbers beyond exp: no index or table may be made of one. (What comes out is Python's
+// to test.)
+void test_wild_values(Case test) {
+  const DType logit = accumulate_dtype(test.dtype);
+  const auto edges = static_cast<int64_t>(test.list.edges.size());
+  const auto graph = pack(test);
+  Array logits = random_array(logit, {edges, test.heads}, 41);
+  const double wild[] = {NAN, INFINITY, -INFINITY, 3.0e38, -3.0e38, 1.0e-40};
+  for (int64_t i = 0; i < logits.size(); i += 3) {
+    if (logit == DType::f64)
+      logits.at<double>(i) = wild[i / 3 % 6];
+    else
+      logits.at<float>(i) = static_cast<float>(wild[i / 3 % 6]);
+  }
+  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}),
+      dt(logit, {edges, test.heads});
+  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()},
+                                 {nullptr, lse.data(), alpha.data()});
+  kernels().edge_softmax_backward(problem_of(test, graph), {logits.data()},
+                                  {nullptr, lse.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
+}
+
+}  // namespace
+
+void test_kernels(int threads) {
+  // Heads: the unrolled counts and others; channels: below, at and beyond each vector's length, with ragged
+  // ends.
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {{1, 1},  {2, 3},  {3, 5}, {4, 8},
+                                                           {5, 17}, {8, 16}, {4, 33}};
+  const EdgeList hub = hub_edges(60, 5000);
+  for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+    for (const EdgeList& list : small_graphs())
+      for (const auto& shape : shapes)
+        for (const double dropout_p : {0.0, 0.5}) {
+          Case test{list, dtype};
+          test.heads = shape.first;
+          test.channels = shape.second;
+          test.dropout_p = dropout_p;
+          test.wide = shape.first % 2;
+          test.threads = threads;
+          test_gat(test);
+          test_edge_softmax(test);
+          test_gather_limit(test);
+          test_wild_values(test);
+        }
+    for (int options = 0; options < 8; ++options) {
+      Case test{small_graphs().back(), dtype};
+      test.heads = 2;
+      test.channels = 8;
+      test.with_target = options & 1;
+      test.with_edge = options & 2;
+      test.with_attention = options & 4;
+      test.threads = threads;
+      test_gat(test);
+    }
+    for (const bool wide : {false, true}) {
+      Case test{hub, dtype};
+      test.wide = wide;
+      test.heads = wide ? 4 : 3;
+      test.channels = 9;
+      test.dropout_p = 0.25;
+      test.threads = threads;
+      test_gat(test);
+      test_edge_softmax(test);
+      test_gather_limit(test);
+      test_wild_values(test);
+    }
+  }
+}
+
+void plant_fault(const char* kind) {
+  const Case test{random_edges("planted", 8, 8, 40, 6), DType::f32};
+  if (std::strcmp(kind, "read") == 0) {
+    const auto graph = pack(test);
+    const Array x(DType::f32, {test.list.num_src - 1, 1, 1});  // one row fewer than the graph has sources
+    Array out(DType::f32, {test.list.num_dst, 1, 1});
+    kernels().gather_limit(problem_of(test, graph), x.data(), out.data());
+  } else if (std::strcmp(kind, "overflow") == 0) {
+    volatile int64_t largest = std::numeric_limits<int64_t>::max();
+    largest = largest + 1;
+  } else if (std::strcmp(kind, "race") == 0) {
+    int64_t sum = 0;
+    cpu::parallel_tasks(1000, 2, [&](int64_t task, int) { sum += task; });
+    std::printf("%lld\n", static_cast<long long>(sum));
+  } else {
+    fail(__FILE__, __LINE__, std::string("no such fault: ") + kind);
+  }
+}
+
+}  // namespace gattn::tests
