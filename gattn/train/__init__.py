@@ -1,0 +1,1 @@
+"""``gattn train``: train a graph attention network, alone or beside PyTorch Geometric's layer."""
