@@ -1,0 +1,280 @@
+// The Python module gattn._C: unwraps DLPack capsules, checks every tensor, releases the GIL, calls the kernels.
+#include <pybind11/pybind11.h>
+
+#include "common/dlpack.h"
+#include "common/graph_layout.h"
+#include "cpu/graph.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+namespace py = pybind11;
+
+namespace gattn {
+
+namespace {
+
+DType dtype_of(const dlpack::Tensor& tensor) {
+  const auto is = [&](uint8_t code, uint8_t bits) {
+    return tensor.dtype.code == code && tensor.dtype.bits == bits && tensor.dtype.lanes == 1;
+  };
+  if (is(dlpack::kFloat, 32)) return DType::f32;
+  if (is(dlpack::kFloat, 64)) return DType::f64;
+  if (is(dlpack::kFloat, 16)) return DType::f16;
+  if (is(dlpack::kBfloat, 16)) return DType::bf16;
+  if (is(dlpack::kInt, 8)) return DType::i8;
+  if (is(dlpack::kInt, 16)) return DType::i16;
+  if (is(dlpack::kInt, 32)) return DType::i32;
+  if (is(dlpack::kInt, 64)) return DType::i64;
+  if (is(dlpack::kUInt, 8)) return DType::u8;
+  if (is(dlpack::kBool, 8)) return DType::boolean;
+  return DType::other;
+}
+
+// A tensor argument. The capsule keeps owning the memory; the caller holds it for the length of the call.
+struct Argument {
+  TensorView view;
+  Argument(py::handle object, const char* name, bool optional = false) {
+    if (optional && object.is_none()) return;
+    if (!PyCapsule_IsValid(object.ptr(), "dltensor"))
+      raise<TypeError>("Expected '", name, "' to be a DLPack capsule (got ",
+                       py::str(py::type::handle_of(object)).cast<std::string>(),
+                       "). Pass torch.utils.dlpack.to_dlpack(tensor).");
+    const auto& tensor =
+        static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
+    if (tensor.device.type != dlpack::kCpu)
+      raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
+                        "). Move it with .cpu() or choose another backend.");
+    view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    view.dtype = dtype_of(tensor);
+    view.ndim = tensor.ndim;
+    view.shape = tensor.shape;
+    view.strides = tensor.strides;
+  }
+  const TensorView* operator->() const { return &view; }
+  explicit operator bool() const { return static_cast<bool>(view); }
+};
+
+void check_optional(const Argument& argument, const char* name, DType dtype, std::initializer_list<int64_t> shape) {
+  if (argument) check_tensor(argument.view, name, dtype, shape);
+}
+
+struct Sizes {
+  int64_t num_src = 0, num_dst = 0, num_edges = 0;
+};
+
+// What all ops share. The features' shape gives heads and channels; logits alone give heads.
+cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
+                          int64_t seed, int threads, Sizes* sizes) {
+  cpu::check_graph(graph.view, &sizes->num_src, &sizes->num_dst, &sizes->num_edges);
+  if (!(dropout_p >= 0.0 && dropout_p <= 1.0))
+    raise<ValueError>("Expected 'dropout_p' to be a probability in [0, 1] (got ", dropout_p, ").");
+  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
+  if (heads < 1 || channels < 1)
+    raise<ValueError>("Expected at least one head and one channel (got ", heads, " heads and ", channels,
+                      " channels).");
+  cpu::Problem problem;
+  problem.dtype = dtype;
+  problem.wide = graph->dtype == DType::i64;
+  problem.graph = graph->data;
+  problem.heads = heads;
+  problem.channels = channels;
+  problem.dropout_p = dropout_p;
+  problem.seed = static_cast<uint64_t>(seed);
+  problem.threads = threads;
+  return problem;
+}
+
+struct GatCall {
+  Argument graph, x, a_src, a_dst, a_edge;
+  Sizes sizes;
+  DType accumulate = DType::f32;
+  cpu::Problem problem;
+  cpu::GatInputs inputs;
+
+  GatCall(py::handle graph_, py::handle x_, py::handle a_src_, py::handle a_dst_, py::handle a_edge_,
+          double negative_slope, double dropout_p, int64_t seed, int threads)
+      : graph(graph_, "graph"),
+        x(x_, "x"),
+        a_src(a_src_, "a_src"),
+        a_dst(a_dst_, "a_dst", true),
+        a_edge(a_edge_, "a_edge", true) {
+    check_floating(x.view, "x", 3);
+    const int64_t heads = x->shape[1], channels = x->shape[2];
+    problem = make_problem(graph, x->dtype, heads, channels, dropout_p, seed, threads, &sizes);
+    accumulate = accumulate_dtype(x->dtype);
+    check_tensor(x.view, "x", x->dtype, {sizes.num_src, heads, channels});
+    check_tensor(a_src.view, "a_src", accumulate, {sizes.num_src, heads});
+    check_optional(a_dst, "a_dst", accumulate, {sizes.num_dst, heads});
+    check_optional(a_edge, "a_edge", accumulate, {sizes.num_edges, heads});
+    inputs = {x->data, a_src->data, a_dst->data, a_edge->data, negative_slope};
+  }
+};
+
+void gat_forward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
+                 double negative_slope, double dropout_p, int64_t seed, py::handle out_, py::handle lse_,
+                 py::handle alpha_, int threads) {
+  const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
+  const int64_t heads = call.problem.heads;
+  const Argument out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true);
+  check_tensor(out.view, "out", call.problem.dtype, {call.sizes.num_dst, heads, call.problem.channels});
+  check_tensor(lse.view, "lse", call.accumulate, {call.sizes.num_dst, heads});
+  check_optional(alpha, "alpha", call.accumulate, {call.sizes.num_edges, heads});
+  const py::gil_scoped_release release;
+  cpu::kernels().gat_forward(call.problem, call.inputs, {out->data, lse->data, alpha->data});
+}
+
+void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
+                  double negative_slope, double dropout_p, int64_t seed, py::handle out_, py::handle lse_,
+                  py::handle alpha_, py::handle grad_out_, py::handle grad_alpha_, py::handle dx_, py::handle da_src_,
+                  py::handle da_dst_, py::handle da_edge_, int threads) {
+  const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
+  const Sizes& sizes = call.sizes;
+  const int64_t heads = call.problem.heads, channels = call.problem.channels;
+  const DType dtype = call.problem.dtype;
+  const Argument out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true), grad_out(grad_out_, "grad_out"),
+      grad_alpha(grad_alpha_, "grad_alpha", true), dx(dx_, "grad_x"), da_src(da_src_, "grad_a_src"),
+      da_dst(da_dst_, "grad_a_dst", true), da_edge(da_edge_, "grad_a_edge", true);
+  check_tensor(out.view, "out", dtype, {sizes.num_dst, heads, channels});
+  check_tensor(lse.view, "lse", call.accumulate, {sizes.num_dst, heads});
+  check_tensor(grad_out.view, "grad_out", dtype, {sizes.num_dst, heads, channels});
+  if (static_cast<bool>(grad_alpha) != static_cast<bool>(alpha))
+    raise<ValueError>("Expected 'alpha' and 'grad_alpha' together (got only one).");
+  check_optional(alpha, "alpha", call.accumulate, {sizes.num_edges, heads});
+  check_optional(grad_alpha, "grad_alpha", call.accumulate, {sizes.num_edges, heads});
+  check_tensor(dx.view, "grad_x", dtype, {sizes.num_src, heads, channels});
+  check_tensor(da_src.view, "grad_a_src", call.accumulate, {sizes.num_src, heads});
+  check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
+  check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
+  const py::gil_scoped_release release;
+  cpu::kernels().gat_backward(call.problem, call.inputs,
+                              {out->data, lse->data, grad_out->data, grad_alpha->data, alpha->data},
+                              {dx->data, da_src->data, da_dst->data, da_edge->data});
+}
+
+struct EdgeSoftmaxCall {
+  Argument graph, logits, lse, alpha;
+  Sizes sizes;
+  cpu::Problem problem;
+
+  EdgeSoftmaxCall(py::handle graph_, py::handle logits_, py::handle lse_, py::handle alpha_, double dropout_p,
+                  int64_t seed, int threads)
+      : graph(graph_, "graph"), logits(logits_, "logits"), lse(lse_, "lse"), alpha(alpha_, "alpha") {
+    check_floating(logits.view, "logits", 2);
+    const DType dtype = accumulate_dtype(logits->dtype);
+    const int64_t heads = logits->shape[1];
+    problem = make_problem(graph, dtype, heads, 1, dropout_p, seed, threads, &sizes);
+    check_tensor(logits.view, "logits", dtype, {sizes.num_edges, heads});
+    check_tensor(lse.view, "lse", dtype, {sizes.num_dst, heads});
+    check_tensor(alpha.view, "alpha", dtype, {sizes.num_edges, heads});
+  }
+};
+
+void edge_softmax_forward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle lse,
+                          py::handle alpha, int threads) {
+  const EdgeSoftmaxCall call(graph, logits, lse, alpha, dropout_p, seed, threads);
+  const py::gil_scoped_release release;
+  cpu::kernels().edge_softmax_forward(call.problem, {call.logits->data}, {nullptr, call.lse->data, call.alpha->data});
+}
+
+void edge_softmax_backward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle lse,
+                           py::handle alpha, py::handle grad_alpha_, py::handle grad_logits_, int threads) {
+  const EdgeSoftmaxCall call(graph, logits, lse, alpha, dropout_p, seed, threads);
+  const Argument grad_alpha(grad_alpha_, "grad_alpha"), grad_logits(grad_logits_, "grad_logits");
+  check_tensor(grad_alpha.view, "grad_alpha", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
+  check_tensor(grad_logits.view, "grad_logits", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
+  const py::gil_scoped_release release;
+  cpu::kernels().edge_softmax_backward(call.problem, {call.logits->data},
+                                       {nullptr, call.lse->data, nullptr, grad_alpha->data, call.alpha->data},
+                                       grad_logits->data);
+}
+
+void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads) {
+  const Argument graph(graph_, "graph"), x(x_, "x"), out(out_, "out");
+  check_floating(x.view, "x", 3);
+  const int64_t heads = x->shape[1], channels = x->shape[2];
+  Sizes sizes;
+  const cpu::Problem problem = make_problem(graph, x->dtype, heads, channels, 0.0, 0, threads, &sizes);
+  check_tensor(x.view, "x", x->dtype, {sizes.num_src, heads, channels});
+  check_tensor(out.view, "out", x->dtype, {sizes.num_dst, heads, channels});
+  const py::gil_scoped_release release;
+  cpu::kernels().gather_limit(problem, x->data, out->data);
+}
+
+// Hands the packed graph to Python as a one-dimensional DLPack tensor that owns its memory.
+py::object to_capsule(cpu::PackedGraph graph) {
+  struct Owner {
+    dlpack::ManagedTensor managed;
+    cpu::PackedGraph graph;
+    int64_t shape[1], strides[1];
+  };
+  auto owner = std::make_unique<Owner>();
+  owner->shape[0] = graph.numel;
+  owner->strides[0] = 1;
+  owner->graph = std::move(graph);
+  owner->managed.tensor = {owner->graph.data.get(), {dlpack::kCpu, 0}, 1,
+                           {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->graph.dtype)), 1},
+                           owner->shape, owner->strides, 0};
+  owner->managed.context = owner.get();
+  owner->managed.deleter = [](dlpack::ManagedTensor* managed) { delete static_cast<Owner*>(managed->context); };
+  PyObject* capsule = PyCapsule_New(&owner->managed, "dltensor", [](PyObject* object) {
+    if (!PyCapsule_IsValid(object, "dltensor")) return;  // the consumer has taken it and renamed it
+    auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object, "dltensor"));
+    managed->deleter(managed);
+  });
+  if (capsule == nullptr) throw py::error_already_set();
+  owner.release();
+  return py::reinterpret_steal<py::object>(capsule);
+}
+
+py::tuple build_graph(py::handle edge_index, int64_t num_src, int64_t num_dst, bool swap_rows, bool self_loops,
+                      bool wide, int threads) {
+  const Argument edges(edge_index, "edge_index");
+  cpu::PackedGraph graph;
+  {
+    const py::gil_scoped_release release;
+    graph = cpu::build_graph(edges.view, {num_src, num_dst, swap_rows, self_loops, wide, threads});
+  }
+  const Sizes sizes{graph.num_src, graph.num_dst, graph.num_edges};
+  return py::make_tuple(to_capsule(std::move(graph)), sizes.num_src, sizes.num_dst, sizes.num_edges);
+}
+
+py::list usable_isas() {
+  py::list names;
+  for (const char* const* name = cpu::usable_isas(); *name != nullptr; ++name) names.append(*name);
+  return names;
+}
+
+}  // namespace
+
+}  // namespace gattn
+
+PYBIND11_MODULE(_C, module) {
+  using namespace gattn;
+  py::register_exception_translator([](std::exception_ptr pointer) {
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const ValueError& error) {
+      PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const TypeError& error) {
+      PyErr_SetString(PyExc_TypeError, error.what());
+    } catch (const IndexError& error) {
+      PyErr_SetString(PyExc_IndexError, error.what());
+    }
+  });
+  module.doc() = "Compiled core of gattn. Tensors are DLPack capsules; every entry point checks them before use.";
+  module.attr("version") = GATTN_VERSION;
+  module.attr("compiler") = GATTN_COMPILER;
+  module.attr("GRAPH_HEADER") = kGraphHeader;
+  module.attr("HUB_DEGREE") = cpu::kHubDegree;
+  module.def("isa", [] { return std::string(cpu::kernels().name); }, "Instruction set of the kernels in use.");
+  module.def("isas", usable_isas, "Instruction sets this machine can use, best first.");
+  module.def("pool", [] { return std::string(cpu::pool_name()); }, "Where the kernels' threads come from.");
+  module.def("build_graph", build_graph,
+             "build_graph(edge_index, num_src, num_dst, swap_rows, self_loops, wide, threads) -> (packed, num_src, "
+             "num_dst, num_edges)");
+  module.def("gat_forward", gat_forward);
+  module.def("gat_backward", gat_backward);
+  module.def("edge_softmax_forward", edge_softmax_forward);
+  module.def("edge_softmax_backward", edge_softmax_backward);
+  module.def("gather_limit", gather_limit, "gather_limit(graph, x, out, threads): out[i] = sum of x[j] over in-edges");
+}

@@ -1,0 +1,56 @@
+// exp for softmax, in place over an array.
+#pragma once
+
+#include <cmath>
+
+#include "vec.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+// Range reduction to |r| <= ln 2 / 2 and a degree-6 polynomial (the coefficients of Cephes' expf), below 1 ulp of
+// error; results under 2^-126 become 0, those over exp(88) infinity, and NaN stays NaN.
+// (Softmax only asks for exponents up to rounding above 0.)
+template <int W>
+inline Vec<float, W> exp_vector(Vec<float, W> x) {
+  using V = Vec<float, W>;
+  using Bits = Vec<int32_t, W>;
+  const V low = splat<float, W>(-87.33654f), high = splat<float, W>(88.0f), zero = splat<float, W>(0.0f);
+  const V infinity = splat<float, W>(__builtin_inff());
+  V clamped = x < low ? low : x;
+  clamped = clamped > high ? high : clamped;
+  const V shift = splat<float, W>(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const V shifted = clamped * 1.44269504f + shift;
+  const V n = shifted - shift;
+  V r = clamped - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  V p = splat<float, W>(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  // The rounded integer sits in the low mantissa bits of `shifted`; moved up it is the exponent of 2^n.
+  const Bits exponent = (bit_cast<Bits>(shifted) << 23) + (127 << 23);
+  V result = p * bit_cast<V>(exponent);
+  result = x < low ? zero : result;
+  return x > high ? infinity : result;
+}
+
+inline void exp_array(float* values, int64_t count) {
+  constexpr int W = kLanes<float>;
+  int64_t i = 0;
+  for (; i + W <= count; i += W) store<W>(values + i, exp_vector<W>(load<W>(values + i)));
+  if (i < count) {
+    float tail[W] = {};
+    memcpy(tail, values + i, (count - i) * sizeof(float));
+    store<W>(tail, exp_vector<W>(load<W>(tail)));
+    memcpy(values + i, tail, (count - i) * sizeof(float));
+  }
+}
+
+inline void exp_array(double* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = ::exp(values[i]);
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

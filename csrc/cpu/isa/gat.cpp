@@ -1,0 +1,212 @@
+// Score `gat` (Velickovic et al. 2018): t_ij = a_src[j] + a_dst[i] + a_edge[ij], LeakyReLU, value x[j].
+#include "../kernels.h"
+#include "reductions.h"
+#include "table.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+namespace {
+
+template <class A_, class I_>
+struct Gat {
+  using A = A_;
+  using I = I_;
+  static constexpr bool has_values = true;
+
+  GraphView<I> g;
+  Rows<A> values;
+  const A *a_src, *a_dst, *a_edge;  // a_dst and a_edge may be null
+  A slope;
+  int64_t heads;
+
+  A activate(A t) const { return t > A{0} ? t : t * slope; }
+
+  void logits(int64_t row, int64_t slot, int64_t edges, A* t) const {
+    with_heads(heads, [&](auto h_count) {
+      const A* mine = a_dst + row * h_count;
+      for (int64_t k = 0; k < edges; ++k) {
+        const A* theirs = a_src + static_cast<int64_t>(g.col[slot + k]) * h_count;
+        for (int64_t h = 0; h < h_count; ++h) t[k * h_count + h] = theirs[h] + (a_dst ? mine[h] : A{0});
+        if (a_edge) {
+          const A* edge = a_edge + static_cast<int64_t>(g.edge_id[slot + k]) * h_count;
+          for (int64_t h = 0; h < h_count; ++h) t[k * h_count + h] += edge[h];
+        }
+      }
+      for (int64_t i = 0; i < edges * h_count; ++i) t[i] = activate(t[i]);
+    });
+  }
+};
+
+template <class A, class I>
+Gat<A, I> make_score(const Problem& problem, const GatInputs& in) {
+  return {view_graph(static_cast<const I*>(problem.graph)),
+          Rows<A>(in.x, problem.dtype, problem.heads, problem.channels),
+          static_cast<const A*>(in.a_src),
+          static_cast<const A*>(in.a_dst),
+          static_cast<const A*>(in.a_edge),
+          static_cast<A>(in.negative_slope),
+          problem.heads};
+}
+
+// What the source pass reads of a target, in one short row of 4 * heads numbers: a_dst, lse, D (and room, so that
+// a row of 4 fp32 heads is one cache line).
+template <class A>
+struct TargetRow {
+  const A *a_dst, *lse, *d;
+  TargetRow(const A* rows, int64_t target, int64_t heads)
+      : a_dst(rows + target * 4 * heads), lse(a_dst + heads), d(lse + heads) {}
+};
+
+template <class Score>
+void pack_targets(const Score& score, const SavedForBackward& saved, typename Score::A* packed, int threads) {
+  using A = typename Score::A;
+  const int64_t heads = score.heads, row_bytes = score.values.bytes;
+  const auto *out = static_cast<const char*>(saved.out), *grad_out = static_cast<const char*>(saved.grad_out);
+  const auto *lse = static_cast<const A*>(saved.lse), *alpha = static_cast<const A*>(saved.alpha);
+  const auto* grad_alpha = static_cast<const A*>(saved.grad_alpha);
+  reduce_rows<A>(
+      score.g.rowptr, score.g.num_dst, heads, threads,
+      [&](int64_t, int64_t begin, int64_t end, A* sum) {
+        if (grad_alpha) add_attention_term(alpha, grad_alpha, score.g.edge_id, begin, end, heads, sum);
+      },
+      [&](int64_t row, const A* sum) {
+        A *a_dst = packed + row * 4 * heads, *row_lse = a_dst + heads, *d = row_lse + heads;
+        score.values.ops->dot(d, grad_out + row * row_bytes, out + row * row_bytes, heads, score.values.channels);
+        for (int64_t h = 0; h < heads; ++h) {
+          a_dst[h] = score.a_dst ? score.a_dst[row * heads + h] : A{0};
+          row_lse[h] = lse[row * heads + h];
+          d[h] += sum[h];
+        }
+      });
+}
+
+// One pass over the transpose. With g_i = dL/dout_i, p = alpha before dropout and r the dropout factor:
+//   dx_j = sum_i r p g_i,   dt_ij = p (r (g_i . x_j + dL/dalpha_ij) - D_i) LeakyReLU'(t_ij),   da_src_j = sum_i dt_ij
+// dt, which da_dst and da_edge are made of, is the only thing of size E that is stored: [E, heads].
+template <class Score>
+void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, const typename Score::A* grad_alpha,
+                 const GatGradients& grads, const Dropout<typename Score::A>& dropout,
+                 const typename Score::A* packed, typename Score::A* dt, int threads) {
+  using A = typename Score::A;
+  const auto& g = score.g;
+  const int64_t heads = score.heads, channels = score.values.channels, width = heads * channels;
+  const int64_t state_size = width + heads;  // dx, da_src
+  const int64_t row_bytes = score.values.bytes, ahead = prefetch_distance(row_bytes);
+  auto* dx = static_cast<char*>(grads.x);
+  auto *da_edge = static_cast<A*>(grads.a_edge), *da_src = static_cast<A*>(grads.a_src);
+  advise_huge_pages(dx, g.num_src * row_bytes);
+  Scratch<A> scratch(threads, kPieceEdges, heads, 5);
+
+  const auto partial = [&](int64_t source, int64_t begin, int64_t end, A* state, int worker) {
+    A *acc = state, *sum = state + width;
+    A *p = scratch.array(worker, 0), *slope = scratch.array(worker, 1), *factor = scratch.array(worker, 2);
+    A *weight = scratch.array(worker, 3), *dot = scratch.array(worker, 4);
+    const int64_t edges = end - begin;
+    with_heads(heads, [&](auto h_count) {
+      const A* mine = score.a_src + source * h_count;
+      for (int64_t k = 0; k < edges; ++k) {
+        if (begin + k + ahead < g.num_edges)
+          __builtin_prefetch(packed + static_cast<int64_t>(g.row[begin + k + ahead]) * 4 * h_count);
+        const TargetRow<A> target(packed, g.row[begin + k], h_count);
+        const A* edge = score.a_edge ? score.a_edge + static_cast<int64_t>(g.edge_id_t[begin + k]) * h_count : nullptr;
+        for (int64_t h = 0; h < h_count; ++h) {
+          const A t = mine[h] + target.a_dst[h] + (edge ? edge[h] : A{0});
+          slope[k * h_count + h] = t > A{0} ? A{1} : score.slope;
+          p[k * h_count + h] = score.activate(t) - target.lse[h];
+        }
+      }
+    });
+    exp_array(p, edges * heads);
+    const A* weights = p;
+    if (dropout.active()) {
+      dropout.factors(g.edge_id_t + begin, edges, heads, factor);
+      for (int64_t i = 0; i < edges * heads; ++i) weight[i] = p[i] * factor[i];
+      weights = weight;
+    }
+
+    memset(acc, 0, width * sizeof(A));
+    const void* local = score.values[source];
+    gather(
+        grad_out, g.row, begin, edges, g.num_edges,
+        [&](const void* const* row, int64_t k) {
+          grad_out.ops->add_dot_several(acc, row, weights + k * heads, dot + k * heads, local, heads, channels);
+        },
+        [&](const void* const* row, int64_t k) {
+          grad_out.ops->add_dot(acc, row, weights + k * heads, dot + k * heads, local, heads, channels);
+        });
+
+    if (grad_alpha)
+      for (int64_t e = 0; e < edges; ++e)
+        for (int64_t h = 0; h < heads; ++h)
+          dot[e * heads + h] += grad_alpha[static_cast<int64_t>(g.edge_id_t[begin + e]) * heads + h];
+    if (dropout.active())
+      for (int64_t i = 0; i < edges * heads; ++i) dot[i] *= factor[i];
+    with_heads(heads, [&](auto h_count) {
+      for (int64_t h = 0; h < h_count; ++h) sum[h] = 0;
+      for (int64_t e = 0; e < edges; ++e) {
+        const TargetRow<A> target(packed, g.row[begin + e], h_count);
+        for (int64_t h = 0; h < h_count; ++h) {
+          const int64_t i = e * h_count + h;
+          dot[i] = p[i] * (dot[i] - target.d[h]) * slope[i];
+          sum[h] += dot[i];
+        }
+      }
+    });
+    if (dt) memcpy(dt + begin * heads, dot, edges * heads * sizeof(A));
+    if (da_edge)
+      for (int64_t e = 0; e < edges; ++e)
+        memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[begin + e]) * heads, dot + e * heads, heads * sizeof(A));
+  };
+
+  const auto finish = [&](int64_t source, A* states, int64_t count, int worker) {
+    A* one = scratch.array(worker, 0);
+    for (int64_t h = 0; h < heads; ++h) one[h] = 1;
+    for (int64_t s = 1; s < count; ++s)
+      for (int64_t i = 0; i < state_size; ++i) states[i] += states[s * state_stride<A>(state_size) + i];
+    score.values.ops->write(dx + source * row_bytes, states, one, heads, channels);
+    memcpy(da_src + source * heads, states + width, heads * sizeof(A));
+  };
+  for_each_row<A>(g.colptr, g.num_src, state_size, threads, partial, finish);
+}
+
+template <class A, class I>
+void run_backward(const Problem& problem, const GatInputs& in, const SavedForBackward& saved,
+                  const GatGradients& grads) {
+  const Gat<A, I> score = make_score<A, I>(problem, in);
+  const auto& g = score.g;
+  const int64_t heads = problem.heads;
+  const Dropout<A> dropout(problem.dropout_p, problem.seed);
+  const Rows<A> grad_out(saved.grad_out, problem.dtype, heads, problem.channels);
+  auto* da_dst = static_cast<A*>(grads.a_dst);
+  Buffer<A> packed(g.num_dst * 4 * heads), dt(da_dst ? g.num_edges * heads : 0);
+  pack_targets(score, saved, packed.get(), problem.threads);
+  source_pass(score, grad_out, static_cast<const A*>(saved.grad_alpha), grads, dropout, packed.get(), dt.get(),
+              problem.threads);
+  if (da_dst == nullptr) return;
+  reduce_rows<A>(
+      g.rowptr, g.num_dst, heads, problem.threads,
+      [&](int64_t, int64_t begin, int64_t end, A* sum) {
+        add_gathered(dt.get(), g.csr_to_csc, begin, end, g.num_edges, heads, sum);
+      },
+      [&](int64_t row, const A* sum) { memcpy(da_dst + row * heads, sum, heads * sizeof(A)); });
+}
+
+}  // namespace
+
+void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutputs& outputs) {
+  with_types(problem, [&](auto types) {
+    using A = typename decltype(types)::A;
+    const auto score = make_score<A, typename decltype(types)::I>(problem, in);
+    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), outputs.out, static_cast<A*>(outputs.lse),
+            static_cast<A*>(outputs.alpha), problem.threads);
+  });
+}
+
+void gat_backward(const Problem& problem, const GatInputs& in, const SavedForBackward& saved,
+                  const GatGradients& grads) {
+  with_types(problem, [&](auto types) {
+    run_backward<typename decltype(types)::A, typename decltype(types)::I>(problem, in, saved, grads);
+  });
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

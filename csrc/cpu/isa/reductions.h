@@ -1,0 +1,48 @@
+// Sums over rows of edge quantities, [edges, heads] -> [rows, heads].
+#pragma once
+
+#include "row_loop.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+// add(row, begin, end, sum) adds the slots' terms to sum [heads]; finish(row, sum) receives the total.
+template <class A, class I, class Add, class Finish>
+void reduce_rows(const I* pointer, int64_t rows, int64_t heads, int threads, const Add& add, const Finish& finish) {
+  for_each_row<A>(
+      pointer, rows, heads, threads,
+      [&](int64_t row, int64_t begin, int64_t end, A* sum, int) {
+        for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
+        add(row, begin, end, sum);
+      },
+      [&](int64_t row, A* sums, int64_t count, int) {
+        for (int64_t s = 1; s < count; ++s)
+          for (int64_t h = 0; h < heads; ++h) sums[h] += sums[s * state_stride<A>(heads) + h];
+        finish(row, sums);
+      });
+}
+
+// sum[h] += sum over slots of term[index[slot], h]
+template <class A, class I>
+inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t end, int64_t all, int64_t heads, A* sum) {
+  constexpr int64_t ahead = 16;
+  with_heads(heads, [&](auto h_count) {
+    for (int64_t k = begin; k < end; ++k) {
+      if (k + ahead < all) __builtin_prefetch(term + static_cast<int64_t>(index[k + ahead]) * h_count);
+      const A* theirs = term + static_cast<int64_t>(index[k]) * h_count;
+      for (int64_t h = 0; h < h_count; ++h) sum[h] += theirs[h];
+    }
+  });
+}
+
+// sum[h] += sum over slots of alpha[e, h] * grad_alpha[e, h], e the slot's edge: what D_i gains where the attention
+// weights themselves have a gradient.
+template <class A, class I>
+inline void add_attention_term(const A* alpha, const A* grad_alpha, const I* edge_id, int64_t begin, int64_t end,
+                               int64_t heads, A* sum) {
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t at = static_cast<int64_t>(edge_id[k]) * heads;
+    for (int64_t h = 0; h < heads; ++h) sum[h] += alpha[at + h] * grad_alpha[at + h];
+  }
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

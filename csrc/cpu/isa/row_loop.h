@@ -1,0 +1,190 @@
+// The one forward of every score: logits -> row maximum -> exp -> dropout -> aggregate.
+//
+// A score is a struct with
+//   A, I                           accumulate and index types
+//   heads, has_values
+//   logits(row, slot, edges, t)    writes the activated scores of slots [slot, slot + edges) of a target row
+//   values                         Rows: the feature rows edges carry (where it has values)
+#pragma once
+
+#include "../../common/graph_layout.h"
+#include "heads.h"
+#include "row_driver.h"
+#include "rows.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+constexpr int64_t kPieceEdges = kHubDegree > kSegmentEdges ? kHubDegree : kSegmentEdges;
+// Feature rows [nodes, heads, channels] of any storage type.
+template <class A>
+struct Rows {
+  const char* data;
+  int64_t heads, channels, bytes;  // bytes of one row
+  const RowOps<A>* ops;
+
+  Rows(const void* data_, DType dtype, int64_t heads_, int64_t channels_)
+      : data(static_cast<const char*>(data_)),
+        heads(heads_),
+        channels(channels_),
+        bytes(heads_ * channels_ * dtype_bytes(dtype)),
+        ops(&row_ops<A>(dtype, channels_)) {}
+  const void* operator[](int64_t node) const { return data + node * bytes; }
+  int64_t width() const { return heads * channels; }
+};
+
+inline void prefetch_row(const void* row, int64_t bytes) {
+  const char* p = static_cast<const char*>(row);
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+}
+
+// How many edges ahead to fetch rows: about 4 KiB, enough to cover the latency of memory, few enough to stay in L1.
+inline int64_t prefetch_distance(int64_t row_bytes) {
+  const int64_t distance = 4096 / (row_bytes > 0 ? row_bytes : 1);
+  return distance < kRowsAtOnce ? kRowsAtOnce : distance > 32 ? 32 : distance;
+}
+
+// Hands rows[other[slot]] for slots [begin, begin + edges) to several(rows, k) in fours and to one(row, k), fetching
+// ahead past the end of the piece, where the next row's slots lie.
+template <class A, class I, class Several, class One>
+inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
+                   const Several& several, const One& one) {
+  const int64_t ahead = prefetch_distance(rows.bytes);
+  const auto fetch = [&](int64_t slot) {
+    if (slot + ahead < all_edges) prefetch_row(rows[other[slot + ahead]], rows.bytes);
+    return rows[other[slot]];
+  };
+  int64_t k = 0;
+  for (; k + kRowsAtOnce <= edges; k += kRowsAtOnce) {
+    const void* row[kRowsAtOnce];
+    for (int u = 0; u < kRowsAtOnce; ++u) row[u] = fetch(begin + k + u);
+    several(row, k);
+  }
+  for (; k < edges; ++k) {
+    const void* row = fetch(begin + k);
+    one(&row, k);
+  }
+}
+
+// acc += sum over slots [begin, begin + edges) of weight * rows[other[slot]]
+template <class A, class I>
+inline void aggregate(A* acc, const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
+                      const A* weight) {
+  const int64_t heads = rows.heads, channels = rows.channels;
+  gather(
+      rows, other, begin, edges, all_edges,
+      [&](const void* const* row, int64_t k) {
+        rows.ops->add_several(acc, row, weight + k * heads, heads, channels);
+      },
+      [&](const void* const* row, int64_t k) { rows.ops->add(acc, row, weight + k * heads, heads, channels); });
+}
+
+template <class A>
+struct Scratch {
+  int64_t stride;
+  Buffer<A> memory;
+  Scratch(int threads, int64_t edges, int64_t heads, int64_t arrays)
+      : stride(padded<A>(edges, heads)), memory(stride * arrays * threads), arrays_(arrays) {}
+  A* array(int worker, int64_t index) const { return memory.get() + stride * (worker * arrays_ + index); }
+
+ private:
+  int64_t arrays_;
+};
+
+// Writes alpha in the caller's edge order, after dropout, from the rows' log-sum-exp.
+template <class Score>
+void write_attention(const Score& score, const GraphView<typename Score::I>& g,
+                     const Dropout<typename Score::A>& dropout, const typename Score::A* lse,
+                     typename Score::A* alpha, int threads) {
+  using A = typename Score::A;
+  const int64_t heads = score.heads;
+  Scratch<A> scratch(threads, kSegmentEdges, heads, 2);
+  for_each_piece(g.rowptr, g.num_dst, threads, [&](int64_t row, int64_t begin, int64_t end, int worker) {
+    const int64_t edges = end - begin;
+    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
+    score.logits(row, begin, edges, p);
+    for (int64_t k = 0; k < edges; ++k)
+      for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= lse[row * heads + h];
+    exp_array(p, edges * heads);
+    if (dropout.active()) {
+      dropout.factors(g.edge_id + begin, edges, heads, factor);
+      for (int64_t i = 0; i < edges * heads; ++i) p[i] *= factor[i];
+    }
+    for (int64_t k = 0; k < edges; ++k)
+      memcpy(alpha + static_cast<int64_t>(g.edge_id[begin + k]) * heads, p + k * heads, heads * sizeof(A));
+  });
+}
+
+// out [num_dst, heads, channels] (where the score has values), lse [num_dst, heads], alpha [edges, heads] (optional).
+// A row without edges gets zeros and lse = -inf.
+template <class Score>
+void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
+             void* out, typename Score::A* lse, typename Score::A* alpha, int threads) {
+  using A = typename Score::A;
+  const int64_t heads = score.heads;
+  int64_t channels = 0, out_bytes = 0;
+  if constexpr (Score::has_values) {
+    channels = score.values.channels;
+    out_bytes = score.values.bytes;
+    advise_huge_pages(out, g.num_dst * out_bytes);
+  }
+  const int64_t width = heads * channels, state_size = 2 * heads + width;  // maximum, sum, weighted sum of values
+  const A minus_infinity = -static_cast<A>(__builtin_inff());
+  Scratch<A> scratch(threads, kPieceEdges, heads, 2);
+
+  const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, int worker) {
+    A *maximum = state, *sum = state + heads, *acc = state + 2 * heads;
+    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1), *shift = factor;
+    const int64_t edges = end - begin;
+    with_heads(heads, [&](auto h_count) {
+      score.logits(row, begin, edges, p);
+      max_over_edges<A>(p, edges, h_count, maximum);
+      // exp(-inf - -inf) would turn a segment that is masked out whole into NaN.
+      for (int64_t h = 0; h < h_count; ++h) shift[h] = maximum[h] == minus_infinity ? A{0} : maximum[h];
+      exp_and_sum<A>(p, edges, h_count, shift, sum);
+    });
+    if constexpr (Score::has_values) {
+      if (dropout.active()) {
+        dropout.factors(g.edge_id + begin, edges, heads, factor);
+        for (int64_t i = 0; i < edges * heads; ++i) p[i] *= factor[i];
+      }
+      memset(acc, 0, width * sizeof(A));
+      aggregate(acc, score.values, g.col, begin, edges, g.num_edges, p);
+    }
+  };
+
+  const auto finish = [&](int64_t row, A* states, int64_t count, int worker) {
+    const int64_t stride = state_stride<A>(state_size);
+    A *maximum = states, *sum = states + heads, *acc = states + 2 * heads, *scale = scratch.array(worker, 1);
+    if (count > 1) {
+      for (int64_t h = 0; h < heads; ++h) {
+        A top = minus_infinity;
+        for (int64_t s = 0; s < count; ++s) top = states[s * stride + h] > top ? states[s * stride + h] : top;
+        A total = 0;
+        for (int64_t s = 0; s < count; ++s) {
+          A& m = states[s * stride + h];
+          m = m == minus_infinity ? A{0} : static_cast<A>(::exp(m - top));  // from here on the segment's factor
+          total += states[s * stride + heads + h] * m;
+        }
+        for (int64_t c = h * channels; c < (h + 1) * channels; ++c) {
+          A value = 0;
+          for (int64_t s = 0; s < count; ++s) value += states[s * stride + 2 * heads + c] * states[s * stride + h];
+          acc[c] = value;
+        }
+        maximum[h] = top;
+        sum[h] = total;
+      }
+    }
+    const bool empty = g.rowptr[row] == g.rowptr[row + 1];
+    for (int64_t h = 0; h < heads; ++h) {
+      lse[row * heads + h] = empty ? minus_infinity : maximum[h] + static_cast<A>(::log(sum[h]));
+      scale[h] = empty ? A{0} : A{1} / sum[h];
+    }
+    if constexpr (Score::has_values)
+      score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, heads, channels);
+  };
+
+  for_each_row<A>(g.rowptr, g.num_dst, state_size, threads, partial, finish);
+  if (alpha != nullptr) write_attention(score, g, dropout, lse, alpha, threads);
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

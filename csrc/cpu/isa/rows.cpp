@@ -1,0 +1,131 @@
+// W lanes with W <= channels; a ragged end is covered by one more vector that overlaps the one before it, so there are
+// no scalar tails. U rows at a time: each pass over the accumulator (in L1) serves U gathered rows.
+#include "rows.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+namespace {
+
+template <int W, int U, class A, class S>
+void add_rows(A* acc, const void* const* rows, const A* weight, int64_t heads, int64_t channels) {
+  const auto* row = reinterpret_cast<const S* const*>(rows);
+  using V = Vec<A, W>;
+  const int64_t whole = channels - channels % W, last = channels - W;
+  for (int64_t h = 0; h < heads; ++h) {
+    V w[U];
+    for (int u = 0; u < U; ++u) w[u] = splat<A, W>(weight[u * heads + h]);
+    const int64_t base = h * channels;
+    const auto step = [&](V sum, int64_t at) {
+      for (int u = 0; u < U; ++u) sum += w[u] * load<W>(row[u] + at);
+      return sum;
+    };
+    if (whole == channels) {
+      for (int64_t c = base; c < base + channels; c += W) store<W>(acc + c, step(load<W>(acc + c), c));
+    } else {  // read the overlapping end before the loop changes it
+      const V end = step(load<W>(acc + base + last), base + last);
+      for (int64_t c = base; c < base + whole; c += W) store<W>(acc + c, step(load<W>(acc + c), c));
+      store<W>(acc + base + last, end);
+    }
+  }
+}
+
+// Lanes of a head's last vector that the whole vectors before it already cover, zeroed: for dot products.
+template <int W, class A, class S>
+inline Vec<A, W> load_end(const S* head, int64_t channels) {
+  Vec<A, W> v = load<W>(head + channels - W);
+  if constexpr (W > 1) {
+    const int covered = W - static_cast<int>(channels % W);
+    for (int l = 0; l < covered; ++l) v[l] = A{0};
+  }
+  return v;
+}
+
+template <int W, int U, class A, class S>
+void add_rows_and_dot(A* acc, const void* const* rows, const A* weight, A* dot, const void* local_row, int64_t heads,
+                      int64_t channels) {
+  const auto* row = reinterpret_cast<const S* const*>(rows);
+  const auto* local = static_cast<const S*>(local_row);
+  using V = Vec<A, W>;
+  const int64_t whole = channels - channels % W, last = channels - W;
+  for (int64_t h = 0; h < heads; ++h) {
+    V w[U], product[U];
+    for (int u = 0; u < U; ++u) {
+      w[u] = splat<A, W>(weight[u * heads + h]);
+      product[u] = V{};
+    }
+    const int64_t base = h * channels;
+    const auto step = [&](V sum, V mine, int64_t at) {
+      for (int u = 0; u < U; ++u) {
+        const V theirs = load<W>(row[u] + at);
+        sum += w[u] * theirs;
+        product[u] += mine * theirs;
+      }
+      return sum;
+    };
+    V end{};
+    if (whole != channels)
+      end = step(load<W>(acc + base + last), load_end<W, A>(local + base, channels), base + last);
+    for (int64_t c = base; c < base + whole; c += W) store<W>(acc + c, step(load<W>(acc + c), load<W>(local + c), c));
+    if (whole != channels) store<W>(acc + base + last, end);
+    for (int u = 0; u < U; ++u) dot[u * heads + h] = sum_lanes<A, W>(product[u]);
+  }
+}
+
+template <int W, class A, class S>
+void dot_row(A* dot, const void* a_row, const void* b_row, int64_t heads, int64_t channels) {
+  const auto *a = static_cast<const S*>(a_row), *b = static_cast<const S*>(b_row);
+  const int64_t whole = channels - channels % W, last = channels - W;
+  for (int64_t h = 0; h < heads; ++h, a += channels, b += channels) {
+    Vec<A, W> sum{};
+    for (int64_t c = 0; c < whole; c += W) sum += load<W>(a + c) * load<W>(b + c);
+    if (whole != channels) sum += load_end<W, A>(a, channels) * load<W>(b + last);
+    dot[h] = sum_lanes<A, W>(sum);
+  }
+}
+
+template <int W, class A, class S>
+void write_row(void* out_row, const A* acc, const A* scale, int64_t heads, int64_t channels) {
+  auto* out = static_cast<S*>(out_row);
+  const int64_t whole = channels - channels % W, last = channels - W;
+  for (int64_t h = 0; h < heads; ++h, out += channels, acc += channels) {
+    const Vec<A, W> s = splat<A, W>(scale[h]);
+    for (int64_t c = 0; c < whole; c += W) store<W>(out + c, load<W>(acc + c) * s);
+    if (whole != channels) store<W>(out + last, load<W>(acc + last) * s);
+  }
+}
+
+template <class S, int W>
+constexpr RowOps<typename Accumulate<S>::type> make_ops() {
+  using A = typename Accumulate<S>::type;
+  return {add_rows<W, 1, A, S>,         add_rows<W, kRowsAtOnce, A, S>,
+          add_rows_and_dot<W, 1, A, S>, add_rows_and_dot<W, kRowsAtOnce, A, S>,
+          dot_row<W, A, S>,             write_row<W, A, S>};
+}
+
+// The widest vector that fits the channels of a head.
+template <class S>
+const RowOps<typename Accumulate<S>::type>& widest(int64_t channels) {
+  constexpr int full = kLanes<typename Accumulate<S>::type>;
+  constexpr int half = full >= 4 ? full / 2 : 1, quarter = full >= 8 ? full / 4 : 1;
+  static constexpr RowOps<typename Accumulate<S>::type> ops[] = {make_ops<S, full>(), make_ops<S, half>(),
+                                                                 make_ops<S, quarter>(), make_ops<S, 1>()};
+  return ops[channels >= full ? 0 : channels >= half ? 1 : channels >= quarter ? 2 : 3];
+}
+
+}  // namespace
+
+template <>
+const RowOps<float>& row_ops<float>(DType dtype, int64_t channels) {
+  switch (dtype) {
+    case DType::bf16: return widest<bfloat16>(channels);
+    case DType::f16: return widest<float16>(channels);
+    default: return widest<float>(channels);
+  }
+}
+
+template <>
+const RowOps<double>& row_ops<double>(DType, int64_t channels) {
+  return widest<double>(channels);
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

@@ -1,0 +1,35 @@
+// Operations on feature rows [heads, channels] of any storage type.
+//
+// The loops over a graph know rows only as addresses and call these through a table, so that they are compiled once
+// per accumulate type and not once per storage type and vector width too: one call handles all heads of up to four
+// rows, so its cost does not show.
+#pragma once
+
+#include "../../common/tensor.h"
+#include "vec.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+constexpr int kRowsAtOnce = 4;
+
+// Weights and dots of several rows lie as [rows, heads].
+template <class A>
+struct RowOps {
+  using Row = const void*;
+  // acc[h, c] += sum_u weight[u, h] * row[u][h, c]
+  void (*add)(A* acc, const Row* row, const A* weight, int64_t heads, int64_t channels);
+  void (*add_several)(A* acc, const Row* row, const A* weight, int64_t heads, int64_t channels);
+  // the same, and dot[u, h] = <row[u][h], local[h]>
+  void (*add_dot)(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads, int64_t channels);
+  void (*add_dot_several)(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads, int64_t channels);
+  // dot[h] = <a[h], b[h]>
+  void (*dot)(A* dot, Row a, Row b, int64_t heads, int64_t channels);
+  // out[h, c] = acc[h, c] * scale[h], rounded to the storage type
+  void (*write)(void* out, const A* acc, const A* scale, int64_t heads, int64_t channels);
+};
+
+// The operations for rows stored as `dtype` (whose accumulate type is A).
+template <class A>
+const RowOps<A>& row_ops(DType dtype, int64_t channels);
+
+}  // namespace gattn::cpu::GATTN_ISA

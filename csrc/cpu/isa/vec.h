@@ -1,0 +1,184 @@
+// Short vectors on top of the compiler's vector extensions. Compiled once per instruction set: everything lives in
+// the namespace GATTN_ISA and uses no inline function of the standard library, whose one linked copy could otherwise
+// hold instructions that the machine lacks.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace gattn::cpu::GATTN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T, int W>
+struct VectorType {
+  typedef T type __attribute__((vector_size(W * sizeof(T))));
+};
+template <class T>
+struct VectorType<T, 1> {
+  typedef T type;
+};
+template <class T, int W>
+using Vec = typename VectorType<T, W>::type;
+
+// Storage types of half precision: bits only, always widened before arithmetic.
+struct bfloat16 {
+  uint16_t bits;
+};
+struct float16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct Accumulate {
+  using type = float;
+};
+template <>
+struct Accumulate<double> {
+  using type = double;
+};
+
+template <class To, class From>
+inline To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From), "sizes differ");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+inline float widen(float16 h) {
+#if defined(__AVX2__)
+  return _cvtsh_ss(h.bits);
+#else
+  const uint32_t sign = static_cast<uint32_t>(h.bits & 0x8000u) << 16, magnitude = h.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) return bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  // Scaling by 2^112 shifts the exponent's bias and normalises subnormals in one step.
+  return bit_cast<float>(sign | bit_cast<uint32_t>(bit_cast<float>(magnitude << 13) * bit_cast<float>(0x77800000u)));
+#endif
+}
+
+inline float16 narrow_half(float f) {
+#if defined(__AVX2__)
+  return {static_cast<uint16_t>(_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT))};
+#else
+  const uint32_t bits = bit_cast<uint32_t>(f), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};
+  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};
+  if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 leaves the rounded value in the low bits
+    const float shifted = bit_cast<float>(magnitude) + 0.5f;
+    return {static_cast<uint16_t>(sign | (bit_cast<uint32_t>(shifted) - 0x3f000000u))};
+  }
+  const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return {static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+#endif
+}
+
+template <int W>
+inline Vec<float, W> load(const float* p) {
+  Vec<float, W> v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <int W>
+inline Vec<double, W> load(const double* p) {
+  Vec<double, W> v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <int W>
+inline Vec<float, W> load(const bfloat16* p) {
+  if constexpr (W == 1) {
+    return bit_cast<float>(static_cast<uint32_t>(p->bits) << 16);
+  } else {
+    Vec<uint16_t, W> half;
+    memcpy(&half, p, sizeof(half));
+    return bit_cast<Vec<float, W>>(__builtin_convertvector(half, Vec<uint32_t, W>) << 16);
+  }
+}
+template <int W>
+inline Vec<float, W> load(const float16* p) {
+#if defined(__AVX2__)
+  if constexpr (W % 8 == 0) {
+    Vec<float, W> v;
+    for (int l = 0; l < W; l += 8) {
+      const __m256 part = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + l)));
+      memcpy(reinterpret_cast<char*>(&v) + l * sizeof(float), &part, sizeof(part));
+    }
+    return v;
+  }
+#endif
+  if constexpr (W == 1) {
+    return widen(*p);
+  } else {
+    Vec<float, W> v;
+    for (int l = 0; l < W; ++l) v[l] = widen(p[l]);
+    return v;
+  }
+}
+
+template <int W>
+inline void store(float* p, Vec<float, W> v) {
+  memcpy(p, &v, sizeof(v));
+}
+template <int W>
+inline void store(double* p, Vec<double, W> v) {
+  memcpy(p, &v, sizeof(v));
+}
+template <int W>
+inline void store(bfloat16* p, Vec<float, W> v) {
+  using Bits = Vec<uint32_t, W>;
+  const Bits bits = bit_cast<Bits>(v);
+  if constexpr (W == 1) {
+    p->bits = v != v ? uint16_t{0x7fc0} : static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  } else {
+    const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const Bits chosen = v != v ? (Bits{} + 0x7fc0u) : rounded;
+    const auto half = __builtin_convertvector(chosen, Vec<uint16_t, W>);
+    memcpy(p, &half, sizeof(half));
+  }
+}
+template <int W>
+inline void store(float16* p, Vec<float, W> v) {
+  if constexpr (W == 1) {
+    *p = narrow_half(v);
+  } else {
+    for (int l = 0; l < W; ++l) p[l] = narrow_half(v[l]);
+  }
+}
+
+template <class A, int W>
+inline Vec<A, W> splat(A value) {
+  if constexpr (W == 1) {
+    return value;
+  } else {
+    return Vec<A, W>{} + value;
+  }
+}
+
+// Sum of the lanes, by halves: a fixed order, so the result does not depend on how the loop was scheduled.
+template <class A, int W>
+inline A sum_lanes(Vec<A, W> v) {
+  if constexpr (W == 1) {
+    return v;
+  } else {
+    Vec<A, W / 2> low, high;
+    memcpy(&low, &v, sizeof(low));
+    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    return sum_lanes<A, W / 2>(low + high);
+  }
+}
+
+}  // namespace gattn::cpu::GATTN_ISA

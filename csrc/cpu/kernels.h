@@ -1,0 +1,63 @@
+// What a kernel is given, and the table of kernels each instruction set fills.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/tensor.h"
+
+namespace gattn::cpu {
+
+// A row with more edges than this is cut into segments that different threads may take. Segments depend on the
+// graph alone, never on the number of threads, so neither do the results.
+constexpr int64_t kHubDegree = 2048;
+constexpr int64_t kSegmentEdges = 1024;
+
+struct Problem {
+  DType dtype = DType::f32;  // of features; logits and their gradients use accumulate_dtype(dtype)
+  bool wide = false;         // the packed graph is int64
+  const void* graph = nullptr;
+  int64_t heads = 0, channels = 0;
+  double dropout_p = 0.0;
+  uint64_t seed = 0;
+  int threads = 1;
+};
+
+// Score `gat`: t_ij = a_src[j] + a_dst[i] + a_edge[ij], then LeakyReLU; value x[j].
+struct GatInputs {
+  const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;
+  double negative_slope = 0.2;
+};
+struct GatGradients {
+  void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
+};
+
+// Score of `edge_softmax`: the caller's logits, without values.
+struct EdgeInputs {
+  const void* logits = nullptr;
+};
+
+struct ForwardOutputs {
+  void *out = nullptr, *lse = nullptr, *alpha = nullptr;  // alpha is optional, in edge order, after dropout
+};
+struct SavedForBackward {
+  const void *out = nullptr, *lse = nullptr;
+  const void *grad_out = nullptr, *grad_alpha = nullptr;  // grad_alpha is optional and comes with alpha
+  const void* alpha = nullptr;
+};
+
+struct Kernels {
+  const char* name;
+  void (*gat_forward)(const Problem&, const GatInputs&, const ForwardOutputs&);
+  void (*gat_backward)(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
+  void (*edge_softmax_forward)(const Problem&, const EdgeInputs&, const ForwardOutputs&);
+  void (*edge_softmax_backward)(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
+  // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.
+  void (*gather_limit)(const Problem&, const void* x, void* out);
+};
+
+// The kernels in use: the best instruction set of this machine, or the one named by GATTN_CPU_ISA.
+const Kernels& kernels();
+// Usable instruction sets, best first, as a null-terminated list.
+const char* const* usable_isas();
+
+}  // namespace gattn::cpu

@@ -1,0 +1,311 @@
+"""The adjacency every kernel reads: validated once, sorted once, cached for as long as its ``edge_index`` lives."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack, to_dlpack
+
+from gattn.backends import _C
+
+Size = int | tuple[int, int] | None
+
+# id(edge_index) -> (weak reference, version, graphs by build arguments). The reference's callback drops the entry
+# with the tensor, so neither a freed tensor's id nor its memory can be mistaken for a new one's.
+_cache: dict[int, tuple[weakref.ref[Tensor], int, dict[tuple[Any, ...], Graph]]] = {}
+
+
+class Graph:
+    """A validated, immutable adjacency: target-major CSR, its transpose and the edge permutation.
+
+    Build it with :meth:`from_edge_index`, :meth:`from_csr` or :meth:`from_adj_t`. All index tensors are views of the
+    one packed integer tensor :attr:`data` (int32, or int64 where 2**31 nodes or edges ask for it), whose layout
+    ``csrc/common/graph_layout.h`` describes.
+
+    Attributes:
+        num_src: Number of source nodes.
+        num_dst: Number of target nodes.
+        num_edges: Number of edges, after self-loop rewriting if that was asked for.
+        num_loops: Number of self-loops that the rewriting appended, edges ``num_edges - num_loops ..``.
+        data: The packed adjacency.
+    """
+
+    __slots__ = ("__weakref__", "_edge_index", "_edges", "_kept", "data", "num_dst", "num_edges", "num_loops", "num_src")
+
+    num_src: int
+    num_dst: int
+    num_edges: int
+    num_loops: int
+    data: Tensor
+
+    def __init__(self) -> None:
+        raise TypeError("Build a Graph with Graph.from_edge_index, Graph.from_csr or Graph.from_adj_t.")
+
+    @classmethod
+    def _make(cls, data: Tensor, num_src: int, num_dst: int, num_edges: int, num_loops: int) -> Graph:
+        self = object.__new__(cls)
+        self.data = data
+        self.num_src, self.num_dst, self.num_edges, self.num_loops = num_src, num_dst, num_edges, num_loops
+        self._edge_index: Tensor | None = None
+        self._kept: Tensor | None = None
+        self._edges: tuple[Tensor, int | None] | None = None
+        return self
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: Tensor,
+        num_nodes: Size = None,
+        *,
+        flow: str = "source_to_target",
+        self_loops: bool = False,
+    ) -> Graph:
+        """Builds, or finds in the cache, the graph of an edge list.
+
+        The result is cached against the tensor's identity and version: a network of ten layers sorts once, an
+        in-place change of ``edge_index`` sorts again, and the cache entry dies with the tensor. (Changes that bypass
+        PyTorch's version counter, through ``.data`` or shared NumPy memory, cannot be seen.)
+
+        Args:
+            edge_index: ``[2, E]``, int32 or int64; row 0 holds the sources, row 1 the targets.
+            num_nodes: One number for both sides, ``(num_src, num_dst)``, or ``None`` for the largest index plus one.
+            flow: ``"target_to_source"`` swaps the two rows' roles.
+            self_loops: Rewrites as PyTorch Geometric does: drops all existing self-loops, then appends
+                ``i -> i`` for ``i < min(num_src, num_dst)`` in that order.
+
+        Raises:
+            ValueError: Wrong dtype, shape, sizes or flow.
+            IndexError: A negative or too large index. Nothing has been written then.
+        """
+        if not isinstance(edge_index, Tensor):
+            raise ValueError(
+                f"Expected 'edge_index' to be a tensor of shape [2, num_edges] (got '{type(edge_index).__name__}')."
+            )
+        if flow not in ("source_to_target", "target_to_source"):
+            raise ValueError(f"Expected 'flow' to be 'source_to_target' or 'target_to_source' (got '{flow}')")
+        key = (num_nodes if num_nodes is None or type(num_nodes) is int else tuple(num_nodes), flow, self_loops)
+        if edge_index.is_inference():  # keeps no version: a change in place could not be seen
+            return cls._build(edge_index, key)
+        version = edge_index._version
+        entry = _cache.get(id(edge_index))
+        if entry is None or entry[1] != version or entry[0]() is not edge_index:
+            graph = cls._build(edge_index, key)
+            name = id(edge_index)
+            _cache[name] = (weakref.ref(edge_index, lambda _: _cache.pop(name, None)), version, {key: graph})
+            return graph
+        found = entry[2].get(key)
+        if found is None:
+            found = entry[2][key] = cls._build(edge_index, key)
+        return found
+
+    @classmethod
+    def _build(cls, edge_index: Tensor, key: tuple[Any, ...], *, wide: bool = False) -> Graph:
+        num_nodes, flow, self_loops = key
+        if edge_index.dtype not in (torch.int32, torch.int64):
+            raise ValueError(
+                f"Expected 'edge_index' to be of integer type (got '{edge_index.dtype}'). Use int64 or int32."
+            )
+        if edge_index.dim() != 2:
+            raise ValueError(f"Expected 'edge_index' to be two-dimensional (got {edge_index.dim()} dimensions)")
+        if edge_index.size(0) != 2:
+            raise ValueError(
+                f"Expected 'edge_index' to have size '2' in the first dimension (got '{edge_index.size(0)}')"
+            )
+        if _C is None:
+            raise RuntimeError("Building a graph needs the compiled core gattn._C; run 'pip install .'")
+        num_src, num_dst = _sizes(num_nodes)
+        edges = edge_index.detach()
+        if type(edges) is not Tensor:  # PyG's EdgeIndex
+            edges = edges.as_subclass(Tensor)
+        swap = flow == "target_to_source"
+        packed, num_src, num_dst, num_edges = _C.build_graph(
+            to_dlpack(edges.cpu().contiguous()), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
+        )
+        data = from_dlpack(packed)
+        loops = min(num_src, num_dst) if self_loops else 0
+        self = cls._make(data.to(edge_index.device), num_src, num_dst, num_edges, loops)
+        if self_loops:
+            self._edges = (edges, None if edges.is_inference() else edges._version)
+        return self
+
+    @classmethod
+    def from_csr(cls, rowptr: Tensor, col: Tensor, num_src: int | None = None) -> Graph:
+        """Builds the graph of a target-major CSR; edge ``k`` is slot ``k``.
+
+        Args:
+            rowptr: ``[num_dst + 1]``, int32 or int64.
+            col: ``[E]``, the sources, of the same dtype.
+            num_src: Number of sources; by default as many as targets, or the largest source plus one if larger.
+
+        Raises:
+            ValueError: ``rowptr`` does not start at 0, does not rise, or does not end at ``E``.
+            IndexError: A source out of range.
+        """
+        if rowptr.dim() != 1 or rowptr.numel() < 1 or col.dim() != 1:
+            raise ValueError(
+                f"Expected 'rowptr' of shape [num_dst + 1] and 'col' of shape [E] (got {list(rowptr.shape)} and "
+                f"{list(col.shape)})."
+            )
+        if rowptr.dtype not in (torch.int32, torch.int64) or col.dtype != rowptr.dtype:
+            raise ValueError(f"Expected int32 or int64 'rowptr' and 'col' (got '{rowptr.dtype}' and '{col.dtype}').")
+        if rowptr.device != col.device:
+            raise ValueError(f"Expected one device (got 'rowptr' on '{rowptr.device}', 'col' on '{col.device}').")
+        degree = rowptr.diff()
+        first, last = int(rowptr[0]), int(rowptr[-1])
+        if first != 0 or last != col.numel() or bool((degree < 0).any()):
+            raise ValueError(
+                f"Expected 'rowptr' to rise from 0 to E = {col.numel()} (got a first entry of {first}, a last entry of "
+                f"{last}, smallest step {int(degree.min()) if degree.numel() else 0})."
+            )
+        num_dst = rowptr.numel() - 1
+        if num_src is None:
+            num_src = max(num_dst, int(col.max()) + 1 if col.numel() else 0)
+        row = torch.repeat_interleave(torch.arange(num_dst, dtype=col.dtype, device=col.device), degree)
+        return cls._build(torch.stack([col, row]), ((num_src, num_dst), "source_to_target", False))
+
+    @classmethod
+    def from_adj_t(cls, adj_t: Any, *, self_loops: bool = False) -> Graph:
+        """Builds the graph of a transposed sparse adjacency, rows targets: torch COO, CSR, CSC or a ``SparseTensor``.
+
+        Edge ``k`` is the ``k``-th stored element in the layout's own order (row-major for COO, which is coalesced
+        first, and CSR; column-major for CSC).
+
+        Raises:
+            ValueError: Neither a two-dimensional sparse tensor nor a ``torch_sparse.SparseTensor``.
+        """
+        row, col = _sparse_coordinates(adj_t)
+        num_dst, num_src = int(adj_t.size(0)), int(adj_t.size(1))
+        return cls._build(torch.stack([col, row]), ((num_src, num_dst), "source_to_target", self_loops))
+
+    @property
+    def device(self) -> torch.device:
+        return self.data.device
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The same graph on another device."""
+        device = torch.device(device)
+        if device == self.data.device:
+            return self
+        moved = Graph._make(self.data.to(device), self.num_src, self.num_dst, self.num_edges, self.num_loops)
+        kept = self.kept_edges
+        moved._kept = None if kept is None else kept.to(device)
+        return moved
+
+    def _section(self, index: int) -> Tensor:
+        edges = self.num_edges
+        sizes = (self.num_dst + 1, edges, edges, self.num_src + 1, edges, edges, edges)
+        begin = _C.GRAPH_HEADER + sum(sizes[:index])
+        return self.data[begin : begin + sizes[index]]
+
+    @property
+    def rowptr(self) -> Tensor:
+        """``[num_dst + 1]``: the slots of target ``i`` are ``rowptr[i] .. rowptr[i + 1]``."""
+        return self._section(0)
+
+    @property
+    def col(self) -> Tensor:
+        """``[E]``: the source of every CSR slot."""
+        return self._section(1)
+
+    @property
+    def edge_id(self) -> Tensor:
+        """``[E]``: the caller's number of the edge in every CSR slot."""
+        return self._section(2)
+
+    @property
+    def colptr(self) -> Tensor:
+        """``[num_src + 1]``: the transposed slots of source ``j`` are ``colptr[j] .. colptr[j + 1]``."""
+        return self._section(3)
+
+    @property
+    def row(self) -> Tensor:
+        """``[E]``: the target of every transposed slot."""
+        return self._section(4)
+
+    @property
+    def edge_id_t(self) -> Tensor:
+        """``[E]``: the caller's number of the edge in every transposed slot."""
+        return self._section(5)
+
+    @property
+    def csr_to_csc(self) -> Tensor:
+        """``[E]``: the transposed slot of the edge in every CSR slot."""
+        return self._section(6)
+
+    @property
+    def edge_index(self) -> Tensor:
+        """``[2, E]`` int64: sources and targets in the caller's edge order, after flow and self-loop rewriting."""
+        if self._edge_index is None:
+            target = torch.repeat_interleave(
+                torch.arange(self.num_dst, device=self.device), self.rowptr.diff(), output_size=self.num_edges
+            )
+            edge_index = torch.empty(2, self.num_edges, dtype=torch.int64, device=self.device)
+            edge_index[:, self.edge_id.long()] = torch.stack([self.col.long(), target])
+            self._edge_index = edge_index
+        return self._edge_index
+
+    @property
+    def kept_edges(self) -> Tensor | None:
+        """int64 numbers of the caller's edges that self-loop rewriting kept, in order; ``None`` without rewriting.
+
+        Raises:
+            RuntimeError: ``edge_index`` has been changed in place since the graph was built.
+        """
+        if self._kept is None and self._edges is not None:
+            edges, version = self._edges
+            if version is not None and edges._version != version:
+                raise RuntimeError("'edge_index' was changed in place after this graph was built. Build it again.")
+            self._kept = (edges[0] != edges[1]).nonzero().view(-1)
+            self._edges = None
+        return self._kept
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph(num_src={self.num_src}, num_dst={self.num_dst}, num_edges={self.num_edges}, "
+            f"dtype={self.data.dtype}, device='{self.device}')"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.data, self.num_src, self.num_dst, self.num_edges, self.num_loops, self.kept_edges)
+
+
+def _restore(data: Tensor, num_src: int, num_dst: int, num_edges: int, num_loops: int, kept: Tensor | None) -> Graph:
+    graph = Graph._make(data, num_src, num_dst, num_edges, num_loops)
+    graph._kept = kept
+    return graph
+
+
+def _sizes(num_nodes: Any) -> tuple[int, int]:
+    if num_nodes is None:
+        return -1, -1
+    sizes = (num_nodes, num_nodes) if isinstance(num_nodes, int) else tuple(num_nodes)
+    if len(sizes) != 2 or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise ValueError(f"Expected 'num_nodes' to be an int >= 0, (num_src, num_dst) or None (got {num_nodes!r}).")
+    return sizes
+
+
+def _sparse_coordinates(adj_t: Any) -> tuple[Tensor, Tensor]:
+    """Row (target) and column (source) of every stored element, in the layout's own order."""
+    if not isinstance(adj_t, Tensor):
+        if hasattr(adj_t, "coo"):  # torch_sparse.SparseTensor
+            row, col, _ = adj_t.coo()
+            return row, col
+    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_coo:
+        row, col = adj_t.coalesce().indices()
+        return row, col
+    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_csr:
+        return _expand(adj_t.crow_indices()), adj_t.col_indices()
+    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_csc:
+        return adj_t.row_indices(), _expand(adj_t.ccol_indices())
+    what = f"a tensor of layout {adj_t.layout}" if isinstance(adj_t, Tensor) else f"'{type(adj_t).__name__}'"
+    raise ValueError(
+        f"Expected 'adj_t' to be a two-dimensional sparse tensor (COO, CSR or CSC) or a SparseTensor (got {what})."
+    )
+
+
+def _expand(pointer: Tensor) -> Tensor:
+    nodes = torch.arange(pointer.numel() - 1, dtype=pointer.dtype, device=pointer.device)
+    return torch.repeat_interleave(nodes, pointer.diff())

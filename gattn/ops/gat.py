@@ -1,0 +1,282 @@
+"""Score ``gat`` (Velickovic et al. 2018): ``LeakyReLU(a_src[j] + a_dst[i] + a_edge[ij])``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gattn import reference
+from gattn.backends import _C, select_backend
+from gattn.graph import Graph
+from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
+from gattn.reference.softmax import accumulate_dtype
+
+
+def gat(
+    x: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor | None,
+    graph: Graph,
+    a_edge: Tensor | None = None,
+    *,
+    negative_slope: float = 0.2,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    return_attention: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Graph attention with additive scores, fused: nothing of size ``E * H * C`` is stored.
+
+    .. math::
+        s_{ij} = \mathrm{LeakyReLU}(a^{src}_j + a^{dst}_i + a^{edge}_{ij}), \quad
+        \alpha_{ij} = \mathrm{softmax}_{j}(s_{ij}), \quad
+        out_i = \sum_j \mathrm{drop}(\alpha_{ij}) \, x_j
+
+    A target without in-edges gets zeros. Backward keeps the inputs, ``out`` and the rows' log-sum-exp, recomputes
+    alpha, and sums over the transposed graph without atomics: the same input gives the same bits.
+
+    Args:
+        x: ``[N_src, H, C]``, float32, float64, bfloat16 or float16.
+        a_src: ``[N_src, H]``; like the other parts of the logits in ``x``'s dtype, or float32 for half precision.
+        a_dst: ``[N_dst, H]`` or ``None`` for 0.
+        graph: The adjacency.
+        a_edge: ``[E, H]`` in the caller's edge order, or ``None`` for 0.
+        negative_slope: Slope of LeakyReLU below 0.
+        dropout_p: Probability to drop an attention weight; kept ones grow by ``1 / (1 - p)``.
+        seed: Dropout seed; ``None`` draws one from torch's generator.
+        return_attention: Returns ``(out, alpha)`` with ``alpha`` ``[E, H]`` after dropout, in the caller's edge
+            order and the accumulate dtype (float32; float64 for float64), differentiable.
+        backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
+
+    Returns:
+        ``out`` ``[N_dst, H, C]`` in ``x``'s dtype, or ``(out, alpha)``.
+
+    Raises:
+        TypeError: A dtype does not fit.
+        ValueError: A shape, a device or an argument does not fit.
+    """
+    check_graph(graph)
+    check_features("x", x, graph.num_src, graph)
+    heads = x.size(1)
+    a_src = check_logits("a_src", a_src, (graph.num_src, heads), x.dtype, graph)
+    if a_dst is not None:
+        a_dst = check_logits("a_dst", a_dst, (graph.num_dst, heads), x.dtype, graph)
+    if a_edge is not None:
+        a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
+    check_dropout(dropout_p)
+    if select_backend(backend, x.device) == "reference":
+        return reference.gat(
+            x,
+            a_src,
+            a_dst,
+            graph,
+            a_edge,
+            negative_slope=negative_slope,
+            dropout_p=dropout_p,
+            seed=seed,
+            return_attention=return_attention,
+        )
+    out, _, alpha = _gat(
+        x.contiguous(),
+        a_src,
+        a_dst,
+        a_edge,
+        graph.data,
+        seed_tensor(dropout_p, seed),
+        graph.num_dst,
+        graph.num_edges,
+        negative_slope,
+        dropout_p,
+        return_attention,
+    )
+    return (out, alpha) if return_attention else out
+
+
+def _forward_cpu(
+    x: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor | None,
+    a_edge: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    num_dst: int,
+    num_edges: int,
+    negative_slope: float,
+    dropout_p: float,
+    with_alpha: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, lse, alpha = _forward_fake(
+        x, a_src, a_dst, a_edge, graph, seed, num_dst, num_edges, negative_slope, dropout_p, with_alpha
+    )
+    _C.gat_forward(
+        capsule(graph),
+        capsule(x),
+        capsule(a_src),
+        capsule(a_dst),
+        capsule(a_edge),
+        negative_slope,
+        dropout_p,
+        seed_value(seed),
+        capsule(out),
+        capsule(lse),
+        capsule(alpha) if with_alpha else None,
+        torch.get_num_threads(),
+    )
+    return out, lse, alpha
+
+
+def _forward_fake(
+    x: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor | None,
+    a_edge: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    num_dst: int,
+    num_edges: int,
+    negative_slope: float,
+    dropout_p: float,
+    with_alpha: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    heads, channels = x.shape[1], x.shape[2]
+    return (
+        x.new_empty(num_dst, heads, channels),
+        a_src.new_empty(num_dst, heads),
+        a_src.new_empty(num_edges if with_alpha else 0, heads),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
+    out, lse, alpha = output
+    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha if ctx.with_alpha else None)
+
+
+def _backward(ctx: Any, grad_out: Tensor, _: Tensor, grad_alpha: Tensor) -> tuple[Tensor | None, ...]:
+    x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha = ctx.saved_tensors
+    dx, da_src, da_dst, da_edge = _gat_backward(
+        grad_out.contiguous(),
+        grad_alpha.contiguous() if ctx.with_alpha else None,
+        x,
+        a_src,
+        a_dst,
+        a_edge,
+        graph,
+        seed,
+        out,
+        lse,
+        alpha,
+        ctx.negative_slope,
+        ctx.dropout_p,
+        a_dst is not None and ctx.needs_input_grad[2],
+        a_edge is not None and ctx.needs_input_grad[3],
+    )
+    return (
+        dx,
+        da_src,
+        da_dst if ctx.needs_input_grad[2] else None,
+        da_edge if ctx.needs_input_grad[3] else None,
+        *[None] * 7,
+    )
+
+
+def _backward_cpu(
+    grad_out: Tensor,
+    grad_alpha: Tensor | None,
+    x: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor | None,
+    a_edge: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    alpha: Tensor | None,
+    negative_slope: float,
+    dropout_p: float,
+    need_a_dst: bool,
+    need_a_edge: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grads = _backward_fake(
+        grad_out,
+        grad_alpha,
+        x,
+        a_src,
+        a_dst,
+        a_edge,
+        graph,
+        seed,
+        out,
+        lse,
+        alpha,
+        negative_slope,
+        dropout_p,
+        need_a_dst,
+        need_a_edge,
+    )
+    _C.gat_backward(
+        capsule(graph),
+        capsule(x),
+        capsule(a_src),
+        capsule(a_dst),
+        capsule(a_edge),
+        negative_slope,
+        dropout_p,
+        seed_value(seed),
+        capsule(out),
+        capsule(lse),
+        capsule(alpha),
+        capsule(grad_out),
+        capsule(grad_alpha),
+        capsule(grads[0]),
+        capsule(grads[1]),
+        capsule(grads[2]) if need_a_dst else None,
+        capsule(grads[3]) if need_a_edge else None,
+        torch.get_num_threads(),
+    )
+    return grads
+
+
+def _backward_fake(
+    grad_out: Tensor,
+    grad_alpha: Tensor | None,
+    x: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor | None,
+    a_edge: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    alpha: Tensor | None,
+    negative_slope: float,
+    dropout_p: float,
+    need_a_dst: bool,
+    need_a_edge: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        torch.empty_like(x),
+        torch.empty_like(a_src),
+        torch.empty_like(a_dst) if need_a_dst and a_dst is not None else a_src.new_empty(0),
+        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else a_src.new_empty(0),
+    )
+
+
+_gat_backward = register(
+    "gat_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, "
+    "Tensor graph, Tensor? seed, Tensor out, Tensor lse, Tensor? alpha, float negative_slope, float dropout_p, "
+    "bool need_a_dst, bool need_a_edge) -> (Tensor, Tensor, Tensor, Tensor)",
+    cpu=_backward_cpu,
+    fake=_backward_fake,
+)
+_gat = register(
+    "gat(Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, Tensor graph, Tensor? seed, SymInt num_dst, "
+    "SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) -> (Tensor, Tensor, Tensor)",
+    cpu=_forward_cpu,
+    fake=_forward_fake,
+    setup_context=_setup_context,
+    backward=_backward,
+)

@@ -1,0 +1,77 @@
+"""Softmax over in-edges and the dropout every backend shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gattn.graph import Graph
+
+_LOW = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype numbers accumulate in: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def draw_seed() -> int:
+    """A dropout seed from torch's default generator, so that ``torch.manual_seed`` reproduces the masks."""
+    return int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
+
+
+def philox(seed: int, edge_id: Tensor, head_group: int) -> list[Tensor]:
+    """Philox4x32-10 (Salmon et al., SC 2011): four words of 32 random bits an edge, as int64 tensors.
+
+    The counter is ``(edge_id low, edge_id high, head_group, 0)``, the key the seed's two halves.
+    """
+    counter = [edge_id & _LOW, (edge_id >> 32) & _LOW, torch.full_like(edge_id, head_group), torch.zeros_like(edge_id)]
+    key = [seed & _LOW, (seed >> 32) & _LOW]
+    for _ in range(10):
+        # A product of two 32-bit numbers wraps in int64 without losing bits; the shift's sign is masked off.
+        products = [counter[0] * _MULTIPLIERS[0], counter[2] * _MULTIPLIERS[1]]
+        high = [(product >> 32) & _LOW for product in products]
+        low = [product & _LOW for product in products]
+        counter = [high[1] ^ counter[1] ^ key[0], low[1], high[0] ^ counter[3] ^ key[1], low[0]]
+        key = [(k + weyl) & _LOW for k, weyl in zip(key, _WEYL, strict=True)]
+    return counter
+
+
+def dropout_mask(graph: Graph, heads: int, p: float, seed: int) -> Tensor:
+    """Which attention weights dropout keeps: ``[E, heads]`` bool in the caller's edge order.
+
+    The mask is a function of ``(seed, edge number, head)`` and ``p`` alone, the same on every backend.
+    """
+    edge_id = torch.arange(graph.num_edges, device=graph.device)
+    words = [word for group in range((heads + 3) // 4) for word in philox(seed, edge_id, group)]
+    threshold = int(p * 2.0**32 + 0.5)
+    return torch.stack(words[:heads], dim=1) >= threshold
+
+
+def apply_dropout(alpha: Tensor, graph: Graph, p: float, seed: int | None) -> Tensor:
+    """Zeroes dropped weights and scales the others by ``1 / (1 - p)``; ``seed=None`` draws one."""
+    if p == 0.0:
+        return alpha
+    kept = dropout_mask(graph, alpha.size(1), p, draw_seed() if seed is None else seed)
+    return torch.where(kept, alpha * (1.0 / (1.0 - p) if p < 1.0 else 0.0), torch.zeros_like(alpha))
+
+
+def softmax(logits: Tensor, target: Tensor, num_dst: int) -> Tensor:
+    """``exp(logits - m) / sum`` over the edges of each target, ``[E, H]``, ``m`` the target's maximum."""
+    index = target.unsqueeze(1).expand_as(logits)
+    start = logits.new_full((num_dst, logits.size(1)), float("-inf"))
+    maximum = start.scatter_reduce(0, index, logits.detach(), "amax")
+    exponential = (logits - maximum[target]).exp()
+    total = logits.new_zeros(num_dst, logits.size(1)).index_add(0, target, exponential)
+    return exponential / total[target]
+
+
+def edge_softmax(
+    logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | None = None
+) -> Tensor:
+    """Softmax of ``logits`` ``[E, H]`` over the in-edges of each target, then dropout; accumulates as the kernels do."""
+    wide = logits.to(accumulate_dtype(logits.dtype))
+    alpha = softmax(wide, graph.edge_index[1], graph.num_dst)
+    return apply_dropout(alpha, graph, dropout_p, seed).to(logits.dtype)
