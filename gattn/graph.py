@@ -293,13 +293,14 @@ def _sparse_coordinates(adj_t: Any) -> tuple[Tensor, Tensor]:
         if hasattr(adj_t, "coo"):  # torch_sparse.SparseTensor
             row, col, _ = adj_t.coo()
             return row, col
-    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_coo:
-        row, col = adj_t.coalesce().indices()
-        return row, col
-    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_csr:
-        return _expand(adj_t.crow_indices()), adj_t.col_indices()
-    elif adj_t.dim() == 2 and adj_t.layout == torch.sparse_csc:
-        return adj_t.row_indices(), _expand(adj_t.ccol_indices())
+    elif adj_t.layout != torch.strided and adj_t.dim() - adj_t.dense_dim() == 2:  # values may be edge features
+        if adj_t.layout == torch.sparse_coo:
+            row, col = adj_t.coalesce().indices()
+            return row, col
+        if adj_t.layout == torch.sparse_csr:
+            return _expand(adj_t.crow_indices()), adj_t.col_indices()
+        if adj_t.layout == torch.sparse_csc:
+            return adj_t.row_indices(), _expand(adj_t.ccol_indices())
     what = f"a tensor of layout {adj_t.layout}" if isinstance(adj_t, Tensor) else f"'{type(adj_t).__name__}'"
     raise ValueError(
         f"Expected 'adj_t' to be a two-dimensional sparse tensor (COO, CSR or CSC) or a SparseTensor (got {what})."
