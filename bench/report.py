@@ -1,0 +1,202 @@
+"""Tables from the results: the marked blocks of README.md and docs/benchmarks.md.
+
+``python -m gattn.bench.report`` rewrites the blocks from ``bench/results/*.json``; ``--check`` only says
+whether they are up to date (exit status 1 if not).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gattn.bench.results import DIRECTORY, load, over_limit, ratio
+
+from gattn.files import write_atomic
+
+Graph = dict[str, Any]
+Run = dict[str, Any]
+
+
+def seconds(value: float) -> str:
+    """``0.00321`` -> ``3.2 ms``."""
+    scaled, unit = (value, "s") if value >= 1 else (value * 1e3, "ms")
+    return f"{scaled:.3g} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
+
+
+def size(value: float) -> str:
+    """Bytes in MB or GB (powers of ten)."""
+    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def times(value: float | None) -> str:
+    """``7.345`` -> ``7.3×``; a dash for what was not measured."""
+    return "–" if value is None else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, first column flush left and the others right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def peers(run: Run) -> dict[str, str]:
+    """Names and titles of the contenders other than gattn, in the order in which they were measured."""
+    found: dict[str, str] = {}
+    for graph in run["graphs"]:
+        found.update({name: c["title"] for name, c in graph["contenders"].items() if name != "gattn"})
+    return found
+
+
+def describe(run: Run) -> str:
+    """One line on where, when and with what a run was measured."""
+    machine, packages = run["machine"], run["machine"]["packages"]
+    versions = ", ".join(f"{name} {found}" for name, found in packages.items() if found and name != "gattn")
+    git = machine["git"]
+    commit = "" if git is None else f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
+    return (
+        f"{machine['cpu']}, {run['settings']['threads']} threads, {size(machine['memory_bytes'])} memory, "
+        f"{machine['core'].get('isa', 'no')} kernels, {versions}; {run['created'][:10]}{commit}."
+    )
+
+
+def _graph_name(graph: Graph) -> str:
+    case = graph["case"]
+    return f"{graph['title']} ({case['num_nodes']:,} nodes, {case['num_edges']:,} edges)"
+
+
+def _own(graph: Graph, group: str, what: str, shown: Callable[[float], str]) -> str:
+    value = graph["contenders"].get("gattn", {}).get(group, {}).get(what)
+    return "–" if value is None else shown(value)
+
+
+def speed_table(run: Run) -> str:
+    """gattn's step, the others' in multiples of it, and the kernel's in multiples of the gather limit."""
+    others = peers(run)
+    rows = [
+        [
+            _graph_name(graph),
+            _own(graph, "time", "median", seconds),
+            *(times(ratio(graph, name)) for name in others),
+            times(over_limit(graph, "forward")),
+            times(over_limit(graph, "backward")),
+        ]
+        for graph in run["graphs"]
+    ]
+    return markdown(["graph", "gattn", *others.values(), "forward / gather", "backward / gather"], rows)
+
+
+def memory_table(run: Run) -> str:
+    """Peak extra memory of gattn's step, and the others' in multiples of it."""
+    others = peers(run)
+    rows = [
+        [
+            _graph_name(graph),
+            _own(graph, "memory", "step_peak", size),
+            _own(graph, "memory", "kept", size),
+            *(times(ratio(graph, name, "step_peak")) for name in others),
+        ]
+        for graph in run["graphs"]
+    ]
+    return markdown(["graph", "gattn's step", "kept for the graph", *others.values()], rows)
+
+
+def full_table(run: Run) -> str:
+    """Every contender on every graph: median, quartiles, memory, error, or why there is none."""
+    rows = []
+    for graph in run["graphs"]:
+        for contender in graph["contenders"].values():
+            time, memory = contender.get("time"), contender.get("memory", {}).get("step_peak")
+            spread = f"{seconds(time['q1'])} – {seconds(time['q3'])}" if time else contender["reason"] or "–"
+            errors = contender.get("errors")
+            rows.append(
+                [
+                    f"{graph['title']}: {contender['title']}",
+                    seconds(time["median"]) if time else "–",
+                    spread,
+                    str(time["samples"]) if time else "–",
+                    "–" if memory is None else size(memory),
+                    f"{max(errors.values()):.1e}" if errors else "–",
+                ]
+            )
+    return markdown(["contender", "median", "quartiles", "samples", "peak memory", "largest error"], rows)
+
+
+def kernel_table(run: Run) -> str:
+    """The op alone and the gathers it is compared with."""
+    names = ("forward", "gather", "backward", "gather_transposed")
+    rows = [
+        [_graph_name(graph), *(seconds(graph["kernel"][name]["median"]) for name in names)]
+        for graph in run["graphs"]
+        if graph["kernel"]
+    ]
+    return markdown(["graph", "forward", "gather limit", "backward", "transposed gather limit"], rows)
+
+
+def readme_block(runs: Sequence[Run]) -> str:
+    """What README shows."""
+    parts = []
+    for run in runs:
+        parts += [f"One layer, forward and backward, fp32. {describe(run)}", speed_table(run)]
+        parts += ["Peak extra memory of the same step:", memory_table(run)]
+    return "\n\n".join(parts) or "No measurements are stored."
+
+
+def docs_block(runs: Sequence[Run]) -> str:
+    """What docs/benchmarks.md shows."""
+    parts = []
+    for run in runs:
+        copy = run["limits"]["copy_bytes_per_second"]
+        parts += [
+            f"{describe(run)} Copy bandwidth {copy / 1e9:.1f} GB/s.",
+            full_table(run),
+            kernel_table(run),
+        ]
+    return "\n\n".join(parts) or "No measurements are stored."
+
+
+BLOCKS = {"README.md": readme_block, "docs/benchmarks.md": docs_block}
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def replace_block(text: str, block: str) -> str:
+    """``text`` with ``block`` between the marks; :class:`ValueError` unless both are there once, in order."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"expected one {BEGIN} followed by one {END}; put them where the table should be")
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{block}\n\n{END}{rest.split(END)[1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite or check the blocks."""
+    parser = argparse.ArgumentParser(prog="python -m gattn.bench.report", description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a block is out of date"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=DIRECTORY.parents[1], help="folder of README.md and docs/"
+    )
+    parser.add_argument("--results", type=Path, default=DIRECTORY, help="folder of the JSON results")
+    args = parser.parse_args(argv)
+    stale = []
+    try:
+        runs = load(args.results.glob("*.json"))
+        for name, make in BLOCKS.items():
+            path = args.root / name
+            old = path.read_text()
+            new = replace_block(old, make(runs))
+            if new != old:
+                stale.append(name)
+                if not args.check:
+                    write_atomic(path, lambda file, new=new: file.write(new.encode()))
+    except (ValueError, OSError) as error:
+        print(f"gattn.bench.report: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{'out of date' if args.check else 'rewrote'}: {', '.join(stale)}" if stale else "up to date")
+    return 1 if args.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

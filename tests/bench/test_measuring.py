@@ -1,0 +1,80 @@
+"""Timing and memory: what is counted, and in which order."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from gattn.bench import kernels, limits, memory, timing
+from gattn.bench.graphs import GraphCase
+from gattn.bench.peers import all_peers
+from gattn.bench.problem import Problem
+
+
+def test_contenders_take_turns_in_rotating_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    order: list[str] = []
+    steps = {name: lambda: None for name in "abc"}
+    samples = timing.alternate(steps, 3, lambda name, seconds: order.append(name))
+    assert order == list("abcbcacab")
+    assert {name: len(found) for name, found in samples.items()} == {"a": 3, "b": 3, "c": 3}
+    assert gc.isenabled()
+
+
+def test_garbage_collection_comes_back_after_a_failure() -> None:
+    calls = iter(range(3))
+    with pytest.raises(StopIteration):
+        timing.alternate({"a": lambda: next(calls)}, 5)
+    assert gc.isenabled()
+
+
+def test_summary_is_median_and_quartiles() -> None:
+    assert timing.summary([5.0, 1.0, 2.0, 4.0, 3.0]) == {"median": 3.0, "q1": 2.0, "q3": 4.0, "samples": 5}
+    assert timing.summary([2.0]) == {"median": 2.0, "q1": 2.0, "q3": 2.0, "samples": 1}
+
+
+@pytest.mark.skipif(not memory.supported(), reason="needs Linux's /proc/self/clear_refs")
+def test_peak_memory_is_that_of_the_edges() -> None:
+    """Eager PyG keeps at least two tensors of edges x heads x channels, 2 x 64 MB here."""
+    case = GraphCase("m", "m", "uniform", 1000, 126_000, in_channels=4, heads=4, channels=32)
+    found = memory.in_subprocess(case, "gat", "pyg", torch.get_num_threads())
+    least, _ = all_peers()["pyg"].least_memory(case)
+    assert least < found["step_peak"] < 6 * least
+
+
+@pytest.mark.skipif(not memory.supported(), reason="needs Linux's /proc/self/clear_refs")
+def test_memory_of_a_failing_peer_is_a_reason(case: GraphCase) -> None:
+    assert "KeyError" in memory.in_subprocess(case, "gat", "nobody", 1)["reason"]
+
+
+def test_kernels_are_measured_against_the_gathers(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    usable, reason = all_peers()["gattn"].can_run(problem.case, "gat")
+    if not usable:
+        pytest.skip(reason)
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    found = kernels.measure(problem, 1)
+    assert set(found) == {"forward", "backward", "gather", "gather_transposed"}
+    assert all(summary["median"] > 0 for summary in found.values())
+
+
+def test_gather_reads_each_edges_row_once(problem: Problem) -> None:
+    from gattn.graph import Graph
+
+    nodes = problem.case.num_nodes
+    graph = Graph.from_edge_index(problem.edge_index, nodes)
+    x = torch.randn(nodes, 2, 4)
+    source, target = problem.edge_index
+    back = limits.transposed(graph)
+    out = torch.empty_like(x)
+    torch.testing.assert_close(
+        limits.gather(x, graph, out), torch.zeros_like(x).index_add(0, target, x[source])
+    )
+    torch.testing.assert_close(
+        limits.gather(x, back, out), torch.zeros_like(x).index_add(0, source, x[target])
+    )
+
+
+def test_copy_bandwidth_is_plausible() -> None:
+    assert 1e8 < limits.copy_bandwidth(megabytes=8, repeats=2) < 1e13
