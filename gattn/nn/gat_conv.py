@@ -1,0 +1,167 @@
+"""``FusedGATConv``: PyG's ``GATConv`` on the fused kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import GATConv
+from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
+
+from gattn.nn._edges import Edges, attention_result, read_edges, with_loop_attr
+from gattn.nn._fused import FusedConv
+from gattn.nn._scores import edge_scores, is_plain, node_scores
+from gattn.ops import gat
+
+# Reductions that commute with the linear map from edge features to logits.
+_LINEAR_FILLS = ("mean", "add", "sum")
+
+
+class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no types
+    r"""PyG's :class:`~torch_geometric.nn.GATConv`, several times faster and in less memory.
+
+    Constructor, parameters, initialisation, state dict, inputs, outputs and errors are PyG's
+    (`Graph Attention Networks <https://arxiv.org/abs/1710.10903>`_); nothing of size
+    :math:`E \times H \times C` is stored. What the fused kernel does not cover (message passing hooks,
+    explanation masks, other aggregations, ...) runs on PyG's own path, and the reason is logged once per
+    module on the logger ``"gattn"``. Attention dropout draws from torch's generator, though another mask than
+    PyG from the same seed.
+
+    Args:
+        in_channels, out_channels, heads, concat, negative_slope, dropout, add_self_loops, edge_dim,
+            fill_value, bias, residual, kwargs: as in PyG.
+        backend: ``"cpu"``, ``"reference"``, ... to insist on one of ``gattn.backends()``; ``None`` picks by
+            device.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int = 1,
+        concat: bool = True,
+        negative_slope: float = 0.2,
+        dropout: float = 0.0,
+        add_self_loops: bool = True,
+        edge_dim: int | None = None,
+        fill_value: float | Tensor | str = "mean",
+        bias: bool = True,
+        residual: bool = False,
+        *,
+        backend: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            heads,
+            concat,
+            negative_slope,
+            dropout,
+            add_self_loops,
+            edge_dim,
+            fill_value,
+            bias,
+            residual,
+            **kwargs,
+        )
+        self.backend = backend
+
+    def forward(
+        self,
+        x: Tensor | OptPairTensor,
+        edge_index: Adj,
+        edge_attr: OptTensor = None,
+        size: Size = None,
+        return_attention_weights: bool | None = None,
+    ) -> Any:
+        """Run the layer; arguments, results and errors as in :meth:`torch_geometric.nn.GATConv.forward`.
+
+        Args:
+            x: ``[N, F]``, or a pair ``([N_src, F_src], [N_dst, F_dst] | None)``; fp32, fp64, bf16 or fp16.
+            edge_index: ``[2, E]`` integer tensor or EdgeIndex, or a transposed sparse adjacency (torch COO,
+                CSR, CSC or SparseTensor; rows are targets).
+            edge_attr: ``[E, D]`` or ``[E]`` edge features, used when ``edge_dim`` is set.
+            size: ``(N_src, N_dst)``.
+            return_attention_weights: when true, also return the (rewritten) edges and the attention
+                ``[E, H]`` after dropout.
+        """
+        reason = self._fallback_reason() or self._odd_flow(x)
+        if reason is not None:
+            self._report_fallback(reason)
+            return super().forward(x, edge_index, edge_attr, size, return_attention_weights)
+
+        x_src, x_dst, res = self._project(x)
+        a_src, a_dst = node_scores(x_src, x_dst, self.att_src, self.att_dst)
+        flow, self_loops = self.flow, self.add_self_loops
+        edges = read_edges(self, edge_index, edge_attr, size, x_src, x_dst, self_loops=self_loops)
+        a_edge = self._edge_scores(edges)
+        out: Any = gat(
+            x_src,
+            a_src,
+            a_dst,
+            edges.graph,
+            a_edge,
+            negative_slope=self.negative_slope,
+            dropout_p=self.dropout if self.training else 0.0,
+            return_attention=bool(return_attention_weights),
+            backend=self.backend,
+        )
+        alpha = None
+        if return_attention_weights:
+            out, alpha = out
+        out = out.view(-1, self.heads * self.out_channels) if self.concat else out.mean(dim=1)
+        if res is not None:
+            out = out + res
+        if self.bias is not None:
+            out = out + self.bias
+        if out.dtype is not a_src.dtype:  # under autocast, without a bias
+            out = out.to(torch.promote_types(out.dtype, a_src.dtype))
+        if alpha is None:
+            return out
+        return attention_result(out, alpha.to(a_src.dtype), edges, flow=flow, self_loops=self_loops)
+
+    def _odd_flow(self, x: Tensor | OptPairTensor) -> str | None:
+        if self.flow == "source_to_target" or isinstance(x, Tensor):
+            return None
+        if x[1] is not None and x[0].size(0) == x[1].size(0):
+            return None
+        # PyG then takes features from one set of nodes and the number of rows from the other.
+        return f"flow={self.flow!r} between two sets of nodes"
+
+    def _project(self, x: Tensor | OptPairTensor) -> tuple[Tensor, OptTensor, OptTensor]:
+        """``(x_src [N_src, H, C], x_dst [N_dst, H, C] | None, residual | None)``, called in PyG's order."""
+        pair = (x, x) if isinstance(x, Tensor) else x
+        src, dst = pair
+        assert src.dim() == 2, "Static graphs not supported in 'GATConv'"
+        heads, channels = self.heads, self.out_channels
+        res = self.res(dst) if self.res is not None and dst is not None else None
+        lin_src, lin_dst = (self.lin, self.lin) if self.lin is not None else (self.lin_src, self.lin_dst)
+        x_src = lin_src(src).view(-1, heads, channels)
+        if dst is src and lin_dst is lin_src:
+            return x_src, x_src, res
+        return x_src, None if dst is None else lin_dst(dst).view(-1, heads, channels), res
+
+    def _edge_scores(self, edges: Edges) -> OptTensor:
+        """Logits ``[E, H]`` of the edge features, for the rewritten edges."""
+        edge_attr, lin_edge, fill_value = edges.edge_attr, self.lin_edge, self.fill_value
+        if edge_attr is None or lin_edge is None or edges.graph.num_edges == 0:
+            return None
+        if edges.graph.kept_edges is None:
+            return edge_scores(edge_attr, lin_edge, self.att_edge)
+        if isinstance(fill_value, str) and fill_value in _LINEAR_FILLS and is_plain(lin_edge):
+            # Rewriting the [E, H] logits spares two copies of the [E, D] features.
+            return with_loop_attr(
+                edge_scores(edge_attr, lin_edge, self.att_edge), edges, fill_value, self.flow
+            )
+        return edge_scores(with_loop_attr(edge_attr, edges, fill_value, self.flow), lin_edge, self.att_edge)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Before PyG 2.5 the one linear map of a non-bipartite layer was saved as `lin_src` and `lin_dst`.
+        old, twin, new = (f"{prefix}{name}.weight" for name in ("lin_src", "lin_dst", "lin"))
+        legacy = self.lin is not None and old in state_dict and new not in state_dict
+        if legacy and torch.equal(state_dict[old], state_dict.get(twin, state_dict[old])):
+            state_dict[new] = state_dict.pop(old)
+            state_dict.pop(twin, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
