@@ -121,8 +121,8 @@ def _resolve(datasets: Any, wanted: str) -> tuple[str, str | None, str]:
                 return cls, name, folder
     if class_part.lower() in known:
         return known[class_part.lower()], name_part or None, class_part.lower()
-    names = ", ".join(sorted(name for _, group in FAMILIES.values() for name in group))
-    raise UsageError(f"unknown data set {wanted!r}: give digits, karate, {names}, or PyG's Class:name")
+    listed = ", ".join(sorted(name for _, group in FAMILIES.values() for name in group))
+    raise UsageError(f"unknown data set {wanted!r}: give digits, karate, {listed}, or PyG's Class:name")
 
 
 def _root(given: str | None, family: str, name: str) -> Path:

@@ -11,11 +11,11 @@ from gattn.train.config import Config
 
 def conv_class(variant: str) -> type[nn.Module]:
     """The attention layer of a variant: ``gattn`` or ``pyg``."""
+    pyg = require("torch_geometric.nn", "training")
     if variant == "pyg":
-        layer = require("torch_geometric.nn", "PyG's layer").GATConv
+        layer: type[nn.Module] = pyg.GATConv
     else:
-        layer = require("gattn.nn", "gattn's layer").FusedGATConv
-    assert issubclass(layer, nn.Module)
+        from gattn.nn import FusedGATConv as layer
     return layer
 
 
