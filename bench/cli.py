@@ -141,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
     if args.png is not None:
         from gattn.bench.plot import draw
 
-        draw(record.data, args.png)
+        if not draw(record.data, args.png):
+            say("gattn bench: no chart: no graph has times of gattn and of a peer")
     bad = [
         c["title"]
         for g in record.data["graphs"]

@@ -119,6 +119,8 @@ def _sample(problem: Problem) -> Expected:
     number = torch.full((nodes,), -1)
     number[members] = torch.arange(len(members))
     local = number[torch.cat([kept, targets.expand(2, -1)], dim=1)]
+    near = local[:, problem.layer.near_kink(problem.x[members], problem.parameters, local)]
+    sources = sources[~torch.isin(number[sources], near)]
     grad_out = torch.where(is_target[members, None], problem.grad_out[members], 0.0)
     values = _reference(problem, problem.x[members], Graph.from_edge_index(local, len(members)), grad_out)
     rows = {"out": targets, "grad x": sources}

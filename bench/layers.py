@@ -17,6 +17,9 @@ from gattn.graph import Graph
 
 Parameters = dict[str, Tensor]
 
+#: Far above fp32's rounding of a logit of size one (1e-6 at worst), far below the spacing of random logits.
+KINK_MARGIN = 1e-5
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -36,7 +39,17 @@ class Layer:
     shapes: Callable[[GraphCase], dict[str, tuple[int, ...]]]
     #: ``reference(x [N, F], parameters, graph with self-loops) -> [N, H*C]``, in the dtype given
     reference: Callable[[Tensor, Parameters, Graph], Tensor]
+    #: ``kink(x, parameters, edge_index) -> [E]``, each edge's distance from a point where the layer has no
+    #: derivative; ``None`` for a smooth layer
+    kink: Callable[[Tensor, Parameters, Tensor], Tensor] | None
     kernel: Kernel
+
+    def near_kink(self, x: Tensor, parameters: Parameters, edge_index: Tensor) -> Tensor:
+        """``[E]`` bool: edges on which fp32 and fp64 may take different sides, and so different gradients."""
+        if self.kink is None:
+            return torch.zeros(edge_index.size(1), dtype=torch.bool)
+        wide = {name: value.double() for name, value in parameters.items()}
+        return self.kink(x.double(), wide, edge_index) < KINK_MARGIN
 
     def parameters(self, case: GraphCase, generator: torch.Generator) -> Parameters:
         """Fresh parameters, of the scale that keeps activations near one."""
@@ -66,6 +79,13 @@ def _gat_reference(x: Tensor, parameters: Parameters, graph: Graph) -> Tensor:
     return out.flatten(1) + parameters["bias"]
 
 
+def _gat_kink(x: Tensor, parameters: Parameters, edge_index: Tensor) -> Tensor:
+    att_src, att_dst = parameters["att_src"], parameters["att_dst"]
+    z = (x @ parameters["lin.weight"].T).view(-1, *att_src.shape[1:])
+    source, target = edge_index
+    return ((z * att_src).sum(-1)[source] + (z * att_dst).sum(-1)[target]).abs().amin(1)
+
+
 def _gat_inputs(case: GraphCase, generator: torch.Generator) -> list[Tensor]:
     nodes, heads = case.num_nodes, case.heads
     return [
@@ -81,4 +101,4 @@ def _gat_call(inputs: list[Tensor], graph: Graph) -> Tensor:
     return ops.gat(inputs[0], inputs[1], inputs[2], graph)
 
 
-LAYERS = {"gat": Layer("gat", _gat_shapes, _gat_reference, Kernel(_gat_inputs, _gat_call))}
+LAYERS = {"gat": Layer("gat", _gat_shapes, _gat_reference, _gat_kink, Kernel(_gat_inputs, _gat_call))}

@@ -12,17 +12,20 @@ from gattn.bench.results import ratio
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#D55E00")
 
 
-def draw(run: dict[str, Any], path: Path) -> None:
-    """Write the chart as PNG (or what ``path``'s suffix says). A peer without a time has no bar."""
+def draw(run: dict[str, Any], path: Path) -> bool:
+    """Write the chart as PNG (or what ``path``'s suffix says). A peer without a time has no bar.
+
+    Returns whether there was anything to draw; if not, nothing is written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     others = peers(run)
-    graphs = [graph for graph in run["graphs"] if "time" in graph["contenders"].get("gattn", {})]
-    if not graphs or not others:
-        raise ValueError("nothing to draw: expected a graph with times of gattn and of a peer")
+    graphs = [graph for graph in run["graphs"] if any(ratio(graph, name) for name in others)]
+    if not graphs:
+        return False
     figure, axes = plt.subplots(figsize=(max(6.4, 2.4 * len(graphs)), 4.2), layout="constrained")
     width = 0.84 / len(others)
     for k, (name, title) in enumerate(others.items()):
@@ -46,6 +49,7 @@ def draw(run: dict[str, Any], path: Path) -> None:
     axes.legend(frameon=False, fontsize=9, ncols=len(others), loc="lower left", bbox_to_anchor=(0, 1.0))
     figure.savefig(path, dpi=160)
     plt.close(figure)
+    return True
 
 
 def _label(graph: dict[str, Any]) -> str:

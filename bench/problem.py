@@ -31,13 +31,32 @@ class Problem:
         """The problem of a case; the same tensors every time."""
         chosen = LAYERS[layer]
         generator = torch.Generator().manual_seed(case.seed + 1)
-        return cls(
+        problem = cls(
             case,
             chosen,
             load(case),
             torch.randn(case.num_nodes, case.in_channels, generator=generator),
             torch.randn(case.num_nodes, case.heads * case.channels, generator=generator),
             chosen.parameters(case, generator),
+        )
+        if not case.sampled_gate:  # a sample leaves such nodes out instead
+            problem._leave_kinks(generator)
+        return problem
+
+    def _leave_kinks(self, generator: torch.Generator) -> None:
+        """Redraw nodes at edges so near LeakyReLU's kink that rounding would decide the gradient.
+
+        Among a million edges there are some, and no contender could then be told right from wrong.
+        """
+        for _ in range(20):
+            near = self.layer.near_kink(self.x, self.parameters, self.looped)
+            if not near.any():
+                return
+            nodes = self.looped[1, near].unique()
+            self.x[nodes] = torch.randn(len(nodes), self.x.size(1), generator=generator)
+        raise RuntimeError(
+            f"graph {self.case.name!r}: got logits at LeakyReLU's kink in 20 draws, expected none; "
+            "choose another seed or fewer edges"
         )
 
     @cached_property

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gattn.bench import gate
+from gattn.bench import gate, layers
 from gattn.bench.graphs import GraphCase
 from gattn.bench.peers import Contender, Peer, all_peers
 from gattn.bench.problem import Problem
@@ -41,6 +41,20 @@ def test_any_wrong_tensor_is_red(problem: Problem, name: str, spoil) -> None:
     found[name] = spoil(found[name])
     verdict = gate.judge(found, gate.expected(problem))
     assert name in verdict.reason
+
+
+def test_no_logit_is_left_where_rounding_decides_the_gradient(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "KINK_MARGIN", 1e-3)
+    assert problem.layer.near_kink(problem.x, problem.parameters, problem.looped).any()
+    fresh = Problem.build(problem.case)
+    assert not fresh.layer.near_kink(fresh.x, fresh.parameters, fresh.looped).any()
+    changed = (fresh.x != problem.x).any(1).sum()
+    assert 0 < changed < problem.case.num_nodes / 2
+    monkeypatch.setattr(layers, "KINK_MARGIN", 1.0)
+    with pytest.raises(RuntimeError, match="another seed"):
+        Problem.build(problem.case)
 
 
 def test_one_wrong_row_is_red(problem: Problem) -> None:
