@@ -96,10 +96,7 @@ class CMakeBuild(build_ext):
             run(cmake, "-S", str(ROOT), "-B", str(tree), *generator(), *options)
             run(cmake, "--build", str(tree), "--target", "_C", "--parallel", str(os.cpu_count() or 1))
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Replaced, not overwritten: a process that has the old module mapped keeps it.
-            fresh = target.with_suffix(".new")
-            shutil.copy2(tree / target.name, fresh)
-            fresh.replace(target)
+            shutil.copy2(tree / target.name, target)
 
 
 setup(
