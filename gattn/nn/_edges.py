@@ -106,7 +106,8 @@ def attention_result(out: Tensor, alpha: Tensor, edges: Edges, *, flow: str, sel
         return out, (adj, alpha)
     if isinstance(adj, EdgeIndex):  # it stays one, with what it knows of itself
         return out, (add_self_loops(remove_self_loops(adj)[0], num_nodes=graph.num_loops)[0], alpha)
-    return out, (graph.edge_index if flow == "source_to_target" else graph.edge_index.flip(0), alpha)
+    # A copy, the caller's to change.
+    return out, (graph.edge_index.clone() if flow == "source_to_target" else graph.edge_index.flip(0), alpha)
 
 
 def _check_size(conv: MessagePassing, size: Any, x_src: Tensor, x_dst: OptTensor) -> int:

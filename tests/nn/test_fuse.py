@@ -219,3 +219,13 @@ def test_public_names():
     assert gattn.fuse is fuse
     assert gattn.unfuse is unfuse
     assert gattn.FusedGATConv is FusedGATConv
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
+def test_compiled_layer(case):
+    layer = GATConv(5, 4, heads=2).double()
+    expected = gradients(layer, case.x, case.edge_index)
+    fuse(layer)
+    compiled = torch.compile(layer, backend="aot_eager")
+    torch.testing.assert_close(gradients(compiled, case.x, case.edge_index), expected)

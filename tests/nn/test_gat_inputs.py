@@ -50,6 +50,13 @@ def test_returned_edges(make_twins, assert_same, case, flow, self_loops, dtype):
     assert alpha.shape == (edges.size(1), 2)
 
 
+def test_returned_edges_are_the_callers(make_twins, case):
+    _, fused = make_twins(5, 4, edge_dim=3)
+    expected = fused(case.x, case.edge_index, case.edge_attr)
+    fused(case.x, case.edge_index, return_attention_weights=True)[1][0].zero_()
+    torch.testing.assert_close(fused(case.x, case.edge_index, case.edge_attr), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
 def test_narrow_integers_without_loops(make_twins, case, dtype):
     # PyG takes these only where appending self-loops widens them.
