@@ -10,6 +10,7 @@ from torch import Tensor
 from gattn import reference
 from gattn.backends import _C, select_backend
 from gattn.graph import Graph
+from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import capsule, register, seed_tensor, seed_value
 from gattn.ops.validation import FLOATING, check_dropout, check_dtype_and_device, check_graph
 from gattn.reference.softmax import accumulate_dtype
@@ -78,10 +79,13 @@ def _forward_fake(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     logits, graph, seed, _, ctx.dropout_p = inputs
+    ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(logits, graph, seed, *output)
 
 
-def _backward(ctx: Any, grad_alpha: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_alpha: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad_alpha is None:
+        return None, None, None, None, None
     logits, graph, seed, alpha, lse = ctx.saved_tensors
     grad = _edge_softmax_backward(grad_alpha.contiguous(), logits, graph, seed, alpha, lse, ctx.dropout_p)
     return grad, None, None, None, None
@@ -115,11 +119,30 @@ def _backward_fake(grad_alpha: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
 
+def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
+    grad_alpha, logits, graph, seed, _, lse, ctx.dropout_p = inputs
+    ctx.num_dst = lse.shape[0]
+    ctx.save_for_backward(grad_alpha, logits, graph, seed)
+
+
+def _double_backward(ctx: Any, grad_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_alpha, logits, packed, seed = ctx.saved_tensors
+    graph = unpack_graph(packed, ctx.num_dst, num_edges=logits.size(0))
+
+    def forward(logits: Tensor) -> tuple[Tensor]:
+        return (reference.edge_softmax(logits, graph, dropout_p=ctx.dropout_p, seed=seed),)
+
+    grads = differentiate_backward(forward, (logits,), (grad_alpha,), (grad_grad,))
+    return grads[1], grads[0], None, None, None, None, None
+
+
 _edge_softmax_backward = register(
     "edge_softmax_backward(Tensor grad_alpha, Tensor logits, Tensor graph, Tensor? seed, Tensor alpha, Tensor lse, "
     "float dropout_p) -> Tensor",
     cpu=_backward_cpu,
     fake=_backward_fake,
+    setup_context=_setup_double,
+    backward=_double_backward,
 )
 _edge_softmax = register(
     "edge_softmax(Tensor logits, Tensor graph, Tensor? seed, SymInt num_dst, float dropout_p) -> (Tensor, Tensor)",

@@ -10,9 +10,9 @@ from torch import Tensor
 from gattn import reference
 from gattn.backends import _C, select_backend
 from gattn.graph import Graph
+from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import capsule, register, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
-from gattn.reference.softmax import accumulate_dtype
 
 
 def gat(
@@ -152,14 +152,17 @@ def _forward_fake(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
     out, lse, alpha = output
+    ctx.mark_non_differentiable(*((lse,) if ctx.with_alpha else (lse, alpha)))
     ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha if ctx.with_alpha else None)
 
 
-def _backward(ctx: Any, grad_out: Tensor, _: Tensor, grad_alpha: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad_out is None and grad_alpha is None:
+        return (None,) * 11
     x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha = ctx.saved_tensors
     dx, da_src, da_dst, da_edge = _gat_backward(
-        grad_out.contiguous(),
-        grad_alpha.contiguous() if ctx.with_alpha else None,
+        torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
+        None if grad_alpha is None else grad_alpha.contiguous(),
         x,
         a_src,
         a_dst,
@@ -168,7 +171,7 @@ def _backward(ctx: Any, grad_out: Tensor, _: Tensor, grad_alpha: Tensor) -> tupl
         seed,
         out,
         lse,
-        alpha,
+        None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
         a_dst is not None and ctx.needs_input_grad[2],
@@ -265,12 +268,44 @@ def _backward_fake(
     )
 
 
+def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
+    grad_out, grad_alpha, x, a_src, a_dst, a_edge, graph, seed, out, _, _, *arguments = inputs
+    ctx.negative_slope, ctx.dropout_p = arguments[:2]
+    ctx.num_dst = out.shape[0]
+    ctx.save_for_backward(grad_out, grad_alpha, x, a_src, a_dst, a_edge, graph, seed)
+
+
+def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_out, grad_alpha, x, a_src, a_dst, a_edge, packed, seed = ctx.saved_tensors
+    graph = unpack_graph(packed, ctx.num_dst, num_src=x.size(0))
+
+    def forward(x: Tensor, a_src: Tensor, a_dst: Tensor | None, a_edge: Tensor | None) -> tuple[Tensor, Tensor]:
+        out, alpha = reference.gat(
+            x,
+            a_src,
+            a_dst,
+            graph,
+            a_edge,
+            negative_slope=ctx.negative_slope,
+            dropout_p=ctx.dropout_p,
+            seed=seed,
+            return_attention=True,
+        )
+        return out, alpha
+
+    inputs = (x, a_src, a_dst, a_edge)
+    grads = differentiate_backward(forward, inputs, (grad_out, grad_alpha), grad_grads)
+    return (grads[4], grads[5], *grads[:4], *[None] * 9)
+
+
 _gat_backward = register(
     "gat_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, "
     "Tensor graph, Tensor? seed, Tensor out, Tensor lse, Tensor? alpha, float negative_slope, float dropout_p, "
     "bool need_a_dst, bool need_a_edge) -> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_cpu,
     fake=_backward_fake,
+    setup_context=_setup_double,
+    backward=_double_backward,
 )
 _gat = register(
     "gat(Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, Tensor graph, Tensor? seed, SymInt num_dst, "

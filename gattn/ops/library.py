@@ -20,17 +20,63 @@ def register(
     *,
     cpu: Callable[..., Any],
     fake: Callable[..., Any],
-    setup_context: Callable[..., None] | None = None,
-    backward: Callable[..., Any] | None = None,
-) -> Any:
-    """Defines ``gattn::<schema>`` with its CPU kernel, its fake and, if given, its gradient; returns the op."""
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Defines ``gattn::<schema>`` with its CPU kernel, its fake and its gradient.
+
+    Returns a function that calls the kernel directly in plain eager mode, and through the dispatcher wherever
+    something wants to see the op (compilation, export, fakes, functional transforms, other devices). Both ways share
+    one gradient. The dispatcher's own way through Python costs more than a small graph's kernel.
+    """
     name = schema.split("(", 1)[0]
     library.define(schema)
     library.impl(name, cpu, "CPU")
     torch.library.register_fake(f"gattn::{name}", fake, lib=library)
-    if backward is not None:
-        torch.library.register_autograd(f"gattn::{name}", backward, setup_context=setup_context, lib=library)
-    return getattr(torch.ops.gattn, name).default
+    op = getattr(torch.ops.gattn, name).default
+
+    def below_autograd(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    dispatched = _with_gradient(name, below_autograd, setup_context, backward)
+    direct = _with_gradient(name, cpu, setup_context, backward)
+    library.impl(name, dispatched, "Autograd")
+
+    def call(*inputs: Any) -> Any:
+        return direct(*inputs) if _is_plain(inputs[0]) else op(*inputs)
+
+    return call
+
+
+def _with_gradient(
+    name: str, run: Callable[..., Any], setup: Callable[..., None], gradient: Callable[..., Any]
+) -> Callable[..., Any]:
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = run(*inputs)
+        ctx.set_materialize_grads(False)  # an output nobody used costs no zeros
+        setup(ctx, inputs, output)
+        return output
+
+    function = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(gradient)})
+
+    def call(*inputs: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            return function.apply(*inputs)  # type: ignore[attr-defined]
+        return run(*inputs)
+
+    return call
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing but this process's CPU looks at ``x``: no tracing, no mode, no transform, no subclass."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
 
 
 def capsule(tensor: Tensor | None) -> Any:

@@ -22,7 +22,8 @@ def check_graph(graph: Graph) -> None:
 
 def check_features(name: str, x: Tensor, rows: int, graph: Graph) -> None:
     """Checks ``x``: floating, ``[rows, H, C]`` with H, C >= 1, on the graph's device."""
-    if x.dim() != 3 or x.size(0) != rows or x.size(1) < 1 or x.size(2) < 1:
+    shape = x.shape
+    if len(shape) != 3 or shape[0] != rows or shape[1] < 1 or shape[2] < 1:
         raise ValueError(
             f"Expected '{name}' to have shape [{rows}, heads, channels], {rows} being the graph's number of nodes on "
             f"that side (got {list(x.shape)})."
@@ -39,7 +40,9 @@ def check_logits(name: str, a: Tensor, shape: tuple[int, int], dtype: torch.dtyp
         raise ValueError(f"Expected '{name}' to have shape {list(shape)} (got {list(a.shape)}).")
     wide = accumulate_dtype(dtype)
     check_dtype_and_device(name, a, (dtype, wide), graph)
-    return a.to(wide).contiguous()
+    if a.dtype != wide:
+        a = a.to(wide)
+    return a if a.is_contiguous() else a.contiguous()
 
 
 def check_dtype_and_device(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...], graph: Graph) -> None:

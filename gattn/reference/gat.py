@@ -18,7 +18,7 @@ def gat(
     *,
     negative_slope: float = 0.2,
     dropout_p: float = 0.0,
-    seed: int | None = None,
+    seed: int | Tensor | None = None,
     return_attention: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`gattn.ops.gat` in plain PyTorch, the definition of its numbers; arguments and results as there.

@@ -22,7 +22,7 @@ def draw_seed() -> int:
     return int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
 
 
-def philox(seed: int, edge_id: Tensor, head_group: int) -> list[Tensor]:
+def philox(seed: int | Tensor, edge_id: Tensor, head_group: int) -> list[Tensor]:
     """Philox4x32-10 (Salmon et al., SC 2011): four words of 32 random bits an edge, as int64 tensors.
 
     The counter is ``(edge_id low, edge_id high, head_group, 0)``, the key the seed's two halves.
@@ -39,7 +39,7 @@ def philox(seed: int, edge_id: Tensor, head_group: int) -> list[Tensor]:
     return counter
 
 
-def dropout_mask(graph: Graph, heads: int, p: float, seed: int) -> Tensor:
+def dropout_mask(graph: Graph, heads: int, p: float, seed: int | Tensor) -> Tensor:
     """Which attention weights dropout keeps: ``[E, heads]`` bool in the caller's edge order.
 
     The mask is a function of ``(seed, edge number, head)`` and ``p`` alone, the same on every backend.
@@ -50,7 +50,7 @@ def dropout_mask(graph: Graph, heads: int, p: float, seed: int) -> Tensor:
     return torch.stack(words[:heads], dim=1) >= threshold
 
 
-def apply_dropout(alpha: Tensor, graph: Graph, p: float, seed: int | None) -> Tensor:
+def apply_dropout(alpha: Tensor, graph: Graph, p: float, seed: int | Tensor | None) -> Tensor:
     """Zeroes dropped weights and scales the others by ``1 / (1 - p)``; ``seed=None`` draws one."""
     if p == 0.0:
         return alpha
@@ -69,7 +69,7 @@ def softmax(logits: Tensor, target: Tensor, num_dst: int) -> Tensor:
 
 
 def edge_softmax(
-    logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | None = None
+    logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | Tensor | None = None
 ) -> Tensor:
     """Softmax of ``logits`` ``[E, H]`` over the in-edges of each target, then dropout; accumulates as the kernels do."""
     wide = logits.to(accumulate_dtype(logits.dtype))

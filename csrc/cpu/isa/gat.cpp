@@ -19,21 +19,29 @@ struct Gat {
   A slope;
   int64_t heads;
 
-  A activate(A t) const { return t > A{0} ? t : t * slope; }
+  template <class V>
+  V activate(V t) const {
+    return t > V{} ? t : t * slope;
+  }
 
   void logits(int64_t row, int64_t slot, int64_t edges, A* t) const {
     with_heads(heads, [&](auto h_count) {
-      const A* mine = a_dst + row * h_count;
-      for (int64_t k = 0; k < edges; ++k) {
-        const A* theirs = a_src + static_cast<int64_t>(g.col[slot + k]) * h_count;
-        for (int64_t h = 0; h < h_count; ++h) t[k * h_count + h] = theirs[h] + (a_dst ? mine[h] : A{0});
-        if (a_edge) {
-          const A* edge = a_edge + static_cast<int64_t>(g.edge_id[slot + k]) * h_count;
-          for (int64_t h = 0; h < h_count; ++h) t[k * h_count + h] += edge[h];
+      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+        constexpr int W = decltype(lanes)::value;
+        Vec<A, W> mine{};
+        if (a_dst) mine = load<W>(a_dst + row * h_count + h);
+        const I* source = g.col + slot;
+        for (int64_t k = 0; k < edges; ++k)
+          store<W>(t + k * h_count + h, mine + load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h));
+        if (a_edge == nullptr) return;
+        const I* edge = g.edge_id + slot;
+        for (int64_t k = 0; k < edges; ++k) {
+          A* at = t + k * h_count + h;
+          store<W>(at, load<W>(at) + load<W>(a_edge + static_cast<int64_t>(edge[k]) * h_count + h));
         }
-      }
-      for (int64_t i = 0; i < edges * h_count; ++i) t[i] = activate(t[i]);
+      });
     });
+    leaky_relu_array(t, padded<A>(edges, heads), slope);
   }
 };
 
@@ -109,48 +117,50 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
           __builtin_prefetch(packed + static_cast<int64_t>(g.row[begin + k + ahead]) * 4 * h_count);
         const TargetRow<A> target(packed, g.row[begin + k], h_count);
         const A* edge = score.a_edge ? score.a_edge + static_cast<int64_t>(g.edge_id_t[begin + k]) * h_count : nullptr;
-        for (int64_t h = 0; h < h_count; ++h) {
-          const A t = mine[h] + target.a_dst[h] + (edge ? edge[h] : A{0});
-          slope[k * h_count + h] = t > A{0} ? A{1} : score.slope;
-          p[k * h_count + h] = score.activate(t) - target.lse[h];
-        }
+        for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+          constexpr int W = decltype(lanes)::value;
+          using V = Vec<A, W>;
+          V t = load<W>(mine + h) + load<W>(target.a_dst + h);
+          if (edge) t += load<W>(edge + h);
+          store<W>(slope + k * h_count + h, t > V{} ? splat<A, W>(1) : splat<A, W>(score.slope));
+          store<W>(p + k * h_count + h, score.activate(t) - load<W>(target.lse + h));
+        });
       }
     });
     exp_array(p, edges * heads);
     const A* weights = p;
     if (dropout.active()) {
       dropout.factors(g.edge_id_t + begin, edges, heads, factor);
-      for (int64_t i = 0; i < edges * heads; ++i) weight[i] = p[i] * factor[i];
+      memcpy(weight, p, edges * heads * sizeof(A));
+      multiply_array(weight, factor, padded<A>(edges, heads));
       weights = weight;
     }
 
     memset(acc, 0, width * sizeof(A));
     const void* local = score.values[source];
-    gather(
-        grad_out, g.row, begin, edges, g.num_edges,
-        [&](const void* const* row, int64_t k) {
-          grad_out.ops->add_dot_several(acc, row, weights + k * heads, dot + k * heads, local, heads, channels);
-        },
-        [&](const void* const* row, int64_t k) {
-          grad_out.ops->add_dot(acc, row, weights + k * heads, dot + k * heads, local, heads, channels);
-        });
+    gather(grad_out, g.row, begin, edges, g.num_edges, [&](const void* const* row, int64_t k, int count) {
+      grad_out.ops->add_dot[count - 1](acc, row, weights + k * heads, dot + k * heads, local, heads, channels);
+    });
 
     if (grad_alpha)
       for (int64_t e = 0; e < edges; ++e)
         for (int64_t h = 0; h < heads; ++h)
           dot[e * heads + h] += grad_alpha[static_cast<int64_t>(g.edge_id_t[begin + e]) * heads + h];
-    if (dropout.active())
-      for (int64_t i = 0; i < edges * heads; ++i) dot[i] *= factor[i];
+    if (dropout.active()) multiply_array(dot, factor, padded<A>(edges, heads));
     with_heads(heads, [&](auto h_count) {
-      for (int64_t h = 0; h < h_count; ++h) sum[h] = 0;
-      for (int64_t e = 0; e < edges; ++e) {
-        const TargetRow<A> target(packed, g.row[begin + e], h_count);
-        for (int64_t h = 0; h < h_count; ++h) {
+      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+        constexpr int W = decltype(lanes)::value;
+        Vec<A, W> total{};
+        for (int64_t e = 0; e < edges; ++e) {
+          const TargetRow<A> target(packed, g.row[begin + e], h_count);
           const int64_t i = e * h_count + h;
-          dot[i] = p[i] * (dot[i] - target.d[h]) * slope[i];
-          sum[h] += dot[i];
+          const Vec<A, W> gradient =
+              load<W>(p + i) * (load<W>(dot + i) - load<W>(target.d + h)) * load<W>(slope + i);
+          store<W>(dot + i, gradient);
+          total += gradient;
         }
-      }
+        store<W>(sum + h, total);
+      });
     });
     if (dt) memcpy(dt + begin * heads, dot, edges * heads * sizeof(A));
     if (da_edge)

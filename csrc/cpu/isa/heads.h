@@ -12,8 +12,7 @@ constexpr int64_t padded(int64_t edges, int64_t heads) {
   return (edges * heads + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
 }
 
-// Calls function with the number of heads as a constant where it is a common one (so that loops over heads unroll),
-// and as itself otherwise.
+// Calls function with the number of heads as a constant where it is a common one, and as itself otherwise.
 template <int64_t H>
 struct Heads {
   constexpr operator int64_t() const { return H; }
@@ -25,8 +24,42 @@ inline void with_heads(int64_t heads, const Function& function) {
     case 2: return function(Heads<2>{});
     case 4: return function(Heads<4>{});
     case 8: return function(Heads<8>{});
+    case 16: return function(Heads<16>{});
     default: return function(heads);
   }
+}
+
+// Calls function(width, h) for vectors of heads that cover all of them: whole vectors where the number is a constant,
+// else single ones.
+template <int W>
+struct Width {
+  static constexpr int value = W;
+};
+template <class A, int64_t H, class Function>
+inline void for_head_lanes(Heads<H>, const Function& function) {
+  constexpr int W = H < kLanes<A> ? static_cast<int>(H) : kLanes<A>;
+  for (int64_t h = 0; h < H; h += W) function(Width<W>{}, h);
+}
+template <class A, class Function>
+inline void for_head_lanes(int64_t heads, const Function& function) {
+  for (int64_t h = 0; h < heads; ++h) function(Width<1>{}, h);
+}
+
+// LeakyReLU in place over a padded array.
+template <class A>
+inline void leaky_relu_array(A* values, int64_t count, A slope) {
+  constexpr int W = kLanes<A>;
+  for (int64_t i = 0; i < count; i += W) {
+    const Vec<A, W> v = load<W>(values + i);
+    store<W>(values + i, v > Vec<A, W>{} ? v : v * slope);
+  }
+}
+
+// values[i] *= factors[i] over padded arrays.
+template <class A>
+inline void multiply_array(A* values, const A* factors, int64_t count) {
+  constexpr int W = kLanes<A>;
+  for (int64_t i = 0; i < count; i += W) store<W>(values + i, load<W>(values + i) * load<W>(factors + i));
 }
 
 // maximum[h] = max over edges; -inf for none.

@@ -29,7 +29,10 @@ inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t e
     for (int64_t k = begin; k < end; ++k) {
       if (k + ahead < all) __builtin_prefetch(term + static_cast<int64_t>(index[k + ahead]) * h_count);
       const A* theirs = term + static_cast<int64_t>(index[k]) * h_count;
-      for (int64_t h = 0; h < h_count; ++h) sum[h] += theirs[h];
+      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+        constexpr int W = decltype(lanes)::value;
+        store<W>(sum + h, load<W>(sum + h) + load<W>(theirs + h));
+      });
     }
   });
 }

@@ -43,25 +43,21 @@ inline int64_t prefetch_distance(int64_t row_bytes) {
   return distance < kRowsAtOnce ? kRowsAtOnce : distance > 32 ? 32 : distance;
 }
 
-// Hands rows[other[slot]] for slots [begin, begin + edges) to several(rows, k) in fours and to one(row, k), fetching
-// ahead past the end of the piece, where the next row's slots lie.
-template <class A, class I, class Several, class One>
+// Hands rows[other[slot]] for slots [begin, begin + edges) to function(row, k, count), at most kRowsAtOnce at a time,
+// fetching ahead past the end of the piece, where the next row's slots lie.
+template <class A, class I, class Function>
 inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
-                   const Several& several, const One& one) {
+                   const Function& function) {
   const int64_t ahead = prefetch_distance(rows.bytes);
-  const auto fetch = [&](int64_t slot) {
-    if (slot + ahead < all_edges) prefetch_row(rows[other[slot + ahead]], rows.bytes);
-    return rows[other[slot]];
-  };
-  int64_t k = 0;
-  for (; k + kRowsAtOnce <= edges; k += kRowsAtOnce) {
+  for (int64_t k = 0; k < edges; k += kRowsAtOnce) {
+    const int count = edges - k < kRowsAtOnce ? static_cast<int>(edges - k) : kRowsAtOnce;
     const void* row[kRowsAtOnce];
-    for (int u = 0; u < kRowsAtOnce; ++u) row[u] = fetch(begin + k + u);
-    several(row, k);
-  }
-  for (; k < edges; ++k) {
-    const void* row = fetch(begin + k);
-    one(&row, k);
+    for (int u = 0; u < count; ++u) {
+      const int64_t slot = begin + k + u;
+      if (slot + ahead < all_edges) prefetch_row(rows[other[slot + ahead]], rows.bytes);
+      row[u] = rows[other[slot]];
+    }
+    function(row, k, count);
   }
 }
 
@@ -70,12 +66,9 @@ template <class A, class I>
 inline void aggregate(A* acc, const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
                       const A* weight) {
   const int64_t heads = rows.heads, channels = rows.channels;
-  gather(
-      rows, other, begin, edges, all_edges,
-      [&](const void* const* row, int64_t k) {
-        rows.ops->add_several(acc, row, weight + k * heads, heads, channels);
-      },
-      [&](const void* const* row, int64_t k) { rows.ops->add(acc, row, weight + k * heads, heads, channels); });
+  gather(rows, other, begin, edges, all_edges, [&](const void* const* row, int64_t k, int count) {
+    rows.ops->add[count - 1](acc, row, weight + k * heads, heads, channels);
+  });
 }
 
 template <class A>
@@ -107,7 +100,7 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
     exp_array(p, edges * heads);
     if (dropout.active()) {
       dropout.factors(g.edge_id + begin, edges, heads, factor);
-      for (int64_t i = 0; i < edges * heads; ++i) p[i] *= factor[i];
+      multiply_array(p, factor, padded<A>(edges, heads));
     }
     for (int64_t k = 0; k < edges; ++k)
       memcpy(alpha + static_cast<int64_t>(g.edge_id[begin + k]) * heads, p + k * heads, heads * sizeof(A));
@@ -145,7 +138,7 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
     if constexpr (Score::has_values) {
       if (dropout.active()) {
         dropout.factors(g.edge_id + begin, edges, heads, factor);
-        for (int64_t i = 0; i < edges * heads; ++i) p[i] *= factor[i];
+        multiply_array(p, factor, padded<A>(edges, heads));
       }
       memset(acc, 0, width * sizeof(A));
       aggregate(acc, score.values, g.col, begin, edges, g.num_edges, p);
@@ -175,10 +168,14 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
       }
     }
     const bool empty = g.rowptr[row] == g.rowptr[row + 1];
-    for (int64_t h = 0; h < heads; ++h) {
-      lse[row * heads + h] = empty ? minus_infinity : maximum[h] + static_cast<A>(::log(sum[h]));
-      scale[h] = empty ? A{0} : A{1} / sum[h];
-    }
+    with_heads(heads, [&](auto h_count) {
+      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+        constexpr int W = decltype(lanes)::value;
+        const Vec<A, W> total = load<W>(sum + h), zero{};
+        store<W>(scale + h, empty ? zero : A{1} / total);
+        store<W>(lse + row * heads + h, empty ? zero + minus_infinity : load<W>(maximum + h) + log_vector<W>(total));
+      });
+    });
     if constexpr (Score::has_values)
       score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, heads, channels);
   };

@@ -97,9 +97,11 @@ void write_row(void* out_row, const A* acc, const A* scale, int64_t heads, int64
 template <class S, int W>
 constexpr RowOps<typename Accumulate<S>::type> make_ops() {
   using A = typename Accumulate<S>::type;
-  return {add_rows<W, 1, A, S>,         add_rows<W, kRowsAtOnce, A, S>,
-          add_rows_and_dot<W, 1, A, S>, add_rows_and_dot<W, kRowsAtOnce, A, S>,
-          dot_row<W, A, S>,             write_row<W, A, S>};
+  return {{add_rows<W, 1, A, S>, add_rows<W, 2, A, S>, add_rows<W, 3, A, S>, add_rows<W, 4, A, S>},
+          {add_rows_and_dot<W, 1, A, S>, add_rows_and_dot<W, 2, A, S>, add_rows_and_dot<W, 3, A, S>,
+           add_rows_and_dot<W, 4, A, S>},
+          dot_row<W, A, S>,
+          write_row<W, A, S>};
 }
 
 // The widest vector that fits the channels of a head.

@@ -12,16 +12,15 @@ namespace gattn::cpu::GATTN_ISA {
 
 constexpr int kRowsAtOnce = 4;
 
-// Weights and dots of several rows lie as [rows, heads].
+// Weights and dots of several rows lie as [rows, heads]; add[u] and add_dot[u] take u + 1 rows.
 template <class A>
 struct RowOps {
   using Row = const void*;
   // acc[h, c] += sum_u weight[u, h] * row[u][h, c]
-  void (*add)(A* acc, const Row* row, const A* weight, int64_t heads, int64_t channels);
-  void (*add_several)(A* acc, const Row* row, const A* weight, int64_t heads, int64_t channels);
+  void (*add[kRowsAtOnce])(A* acc, const Row* row, const A* weight, int64_t heads, int64_t channels);
   // the same, and dot[u, h] = <row[u][h], local[h]>
-  void (*add_dot)(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads, int64_t channels);
-  void (*add_dot_several)(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads, int64_t channels);
+  void (*add_dot[kRowsAtOnce])(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads,
+                               int64_t channels);
   // dot[h] = <a[h], b[h]>
   void (*dot)(A* dot, Row a, Row b, int64_t heads, int64_t channels);
   // out[h, c] = acc[h, c] * scale[h], rounded to the storage type
