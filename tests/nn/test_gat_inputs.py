@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import to_torch_coo_tensor, to_torch_csc_tensor, to_torch_csr_tensor
+
+from gattn.nn import FusedGATConv, _edges
 
 TO_SPARSE = {"coo": to_torch_coo_tensor, "csr": to_torch_csr_tensor, "csc": to_torch_csc_tensor}
 
@@ -172,3 +177,48 @@ def test_edge_index_changed_in_place(make_twins, assert_same, case):
     assert_same(plain, fused, case.x, case.edge_index)
     case.edge_index[1, 5:9] = 0
     assert_same(plain, fused, case.x, case.edge_index)
+
+
+def test_all_forms_of_one_graph_agree():
+    # The calls that PyG's own tests of the layer make.
+    x, x_dst = torch.randn(4, 8), torch.randn(2, 16)
+    edge_index = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 1]])
+    conv = FusedGATConv(8, 32, heads=2)
+    out = conv(x, edge_index)
+    assert out.shape == (4, 64)
+    torch.testing.assert_close(conv(x, edge_index, size=(4, 4)), out)
+    adj = to_torch_csc_tensor(edge_index, size=(4, 4)).t()
+    torch.testing.assert_close(conv(x, adj), out)
+    again, (edges, alpha) = conv(x, edge_index, return_attention_weights=True)
+    torch.testing.assert_close(again, out)
+    assert edges.shape == (2, 7)
+    assert alpha.shape == (7, 2)
+    assert alpha.min() >= 0
+    assert alpha.max() <= 1
+    again, (sparse, _) = conv(x, adj, return_attention_weights=True)
+    torch.testing.assert_close(again, out)
+    assert sparse.shape == (4, 4, 2)
+    assert sparse._nnz() == 7
+
+    adj = to_torch_csc_tensor(edge_index, size=(4, 2)).t()
+    conv = FusedGATConv((8, 16), 32, heads=2)
+    out = conv((x, x_dst), edge_index)
+    assert out.shape == (2, 64)
+    torch.testing.assert_close(conv((x, x_dst), edge_index, size=(4, 2)), out)
+    torch.testing.assert_close(conv((x, x_dst), adj), out)
+    out = conv((x, None), edge_index, size=(4, 2))
+    assert out.shape == (2, 64)
+    torch.testing.assert_close(conv((x, None), adj), out)
+
+
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+@pytest.mark.parametrize("self_loops", [True, False])
+def test_sparse_cache_keeps_nothing_alive(make_twins, case, self_loops, layout):
+    _, fused = make_twins(5, 4, add_self_loops=self_loops)
+    adj = adj_t(case, layout)
+    fused(case.x, adj)
+    known, alive = len(_edges._patterns), weakref.ref(adj)
+    del adj
+    gc.collect()
+    assert alive() is None
+    assert len(_edges._patterns) == known - 1
