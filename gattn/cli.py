@@ -1,7 +1,7 @@
 """The ``gattn`` command.
 
 A subcommand is a row of :data:`COMMANDS` and a module with ``add_arguments(parser)`` and
-``run(args) -> int``. Only the module of the subcommand called is imported, so ``gattn --help`` is instant.
+``run(args) -> int``. Only the module of the subcommand called is imported, and what it needs when it runs.
 
 Exit status: 0 success, 1 a check failed, 2 a mistake of the caller (one line on standard error),
 130 or 143 after an interrupt.

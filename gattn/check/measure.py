@@ -19,6 +19,8 @@ A score of at most :data:`LIMIT` passes; ``inf`` stands for a number that is not
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -161,6 +163,20 @@ def run_backend(case: Case, backend: str) -> Tensors:
     return _evaluate(case, gattn.ops, graph, tensors, backend=backend)
 
 
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Without it PyTorch adds up large gradients of indexing in an order that changes from run to run."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 @dataclass(frozen=True)
 class Standard:
     """What a case's results are measured against."""
@@ -175,7 +191,8 @@ class Standard:
         exact = {name: value.double() for name, value in case.tensors.items()}
         with ExactSums():
             truth = _evaluate(case, reference, graph, exact)
-        own = _evaluate(case, reference, graph, case.tensors)
+        with _deterministic():
+            own = _evaluate(case, reference, graph, case.tensors)
         generator = torch.Generator().manual_seed(case.seed + 1)
         wide_eps = torch.finfo(accumulate_dtype(case.dtype)).eps
         jittered = {

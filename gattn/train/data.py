@@ -157,7 +157,12 @@ def _cached_copy(family: str, name: str) -> Path:
     if source is not None and not (cache / source.name).exists():
         say(f"copying {source} to {cache / source.name}")
         with tempfile.TemporaryDirectory(dir=cache) as scratch:  # then one rename: never half a copy
-            copy = shutil.copytree(source, Path(scratch) / source.name)
+            copy = Path(scratch) / source.name
+            for file in (source / "raw").rglob("*"):
+                if file.is_file():  # the contents only: the original's folders may be read-only
+                    place = copy / file.relative_to(source)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, place)
             copy.rename(cache / source.name)
     return cache
 
