@@ -25,9 +25,7 @@ class Array {
     std::memset(block_.get(), 0xFF, (size_ + 1) * dtype_bytes(dtype));
   }
 
-  TensorView view() const {
-    return {data(), dtype_, static_cast<int>(shape_.size()), shape_.data(), nullptr};
-  }
+  TensorView view() const { return {data(), dtype_, static_cast<int>(shape_.size()), shape_.data(), nullptr}; }
   void* data() const { return block_ ? block_.get() + dtype_bytes(dtype_) : nullptr; }
   int64_t size() const { return size_; }
   DType dtype() const { return dtype_; }

@@ -28,8 +28,7 @@ struct EdgeList {
   }
 };
 
-inline EdgeList random_edges(const char* name, int64_t num_src, int64_t num_dst, int64_t count,
-                             unsigned seed) {
+inline EdgeList random_edges(const char* name, int64_t num_src, int64_t num_dst, int64_t count, unsigned seed) {
   std::mt19937_64 random(seed);
   EdgeList list{name, num_src, num_dst, {}};
   for (int64_t e = 0; e < count; ++e) list.edges.emplace_back(random() % num_src, random() % num_dst);

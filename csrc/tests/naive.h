@@ -44,9 +44,7 @@ struct Naive {
       const bool dropped = philox(seed, e, static_cast<uint32_t>(h / 4)).word[h % 4] < threshold;
       factor[eh] = dropped ? 0.0 : 1.0 / (1.0 - dropout_p);
     });
-    each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) {
-      sum[i] += p[eh] = std::exp(p[eh] - maximum[i]);
-    });
+    each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) { sum[i] += p[eh] = std::exp(p[eh] - maximum[i]); });
     each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) { p[eh] /= sum[i]; });
     for (size_t i = 0; i < lse.size(); ++i) lse[i] = maximum[i] + std::log(sum[i]);
     return lse;
@@ -61,9 +59,7 @@ struct Naive {
   // dL/dt from dL/dalpha.
   Numbers backward(const Numbers& grad_alpha) const {
     Numbers d(list.num_dst * heads, 0.0), grad(t.size());
-    each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) {
-      d[i] += p[eh] * factor[eh] * grad_alpha[eh];
-    });
+    each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) { d[i] += p[eh] * factor[eh] * grad_alpha[eh]; });
     each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) {
       grad[eh] = p[eh] * (factor[eh] * grad_alpha[eh] - d[i]) * (t[eh] > 0 ? 1.0 : slope);
     });

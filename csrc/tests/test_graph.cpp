@@ -33,8 +33,7 @@ void compare(const EdgeList& list, const Edges& edges, const void* packed) {
   std::vector<int64_t> by_source = by_target;
   std::stable_sort(by_target.begin(), by_target.end(),
                    [&](int64_t a, int64_t b) { return edges[a].second < edges[b].second; });
-  std::stable_sort(by_source.begin(), by_source.end(),
-                   [&](int64_t a, int64_t b) { return edges[a] < edges[b]; });
+  std::stable_sort(by_source.begin(), by_source.end(), [&](int64_t a, int64_t b) { return edges[a] < edges[b]; });
   for (int64_t k = 0; k < count; ++k) {
     CHECK(view.edge_id[k] == by_target[k] && view.col[k] == edges[by_target[k]].first, list.name);
     CHECK(view.edge_id_t[k] == by_source[k] && view.row[k] == edges[by_source[k]].second, list.name);
@@ -70,8 +69,7 @@ void test_layout(const EdgeList& list, int threads) {
           const auto graph = build_graph(given.index(dtype).view(), options);
           CHECK(graph.dtype == (wide ? DType::i64 : DType::i32), list.name);
           const Edges edges = loops ? rewrite_loops(list) : list.edges;
-          wide ? compare<int64_t>(list, edges, graph.data.get())
-               : compare<int32_t>(list, edges, graph.data.get());
+          wide ? compare<int64_t>(list, edges, graph.data.get()) : compare<int32_t>(list, edges, graph.data.get());
 
           const TensorView packed{graph.data.get(), graph.dtype, 1, &graph.numel, nullptr};
           int64_t num_src, num_dst, num_edges;
@@ -137,10 +135,8 @@ void test_bad_packed_graph() {
   int64_t a, b, c;
   const int64_t short_by_one = graph.numel - 1, no_header = 3;
   for (const int64_t* shape : {&short_by_one, &no_header})
-    CHECK_RAISES(ValueError,
-                 cpu::check_graph({graph.data.get(), graph.dtype, 1, shape, nullptr}, &a, &b, &c));
-  CHECK_RAISES(ValueError,
-               cpu::check_graph({graph.data.get(), DType::f32, 1, &graph.numel, nullptr}, &a, &b, &c));
+    CHECK_RAISES(ValueError, cpu::check_graph({graph.data.get(), graph.dtype, 1, shape, nullptr}, &a, &b, &c));
+  CHECK_RAISES(ValueError, cpu::check_graph({graph.data.get(), DType::f32, 1, &graph.numel, nullptr}, &a, &b, &c));
   Array forged(DType::i64, {64});
   for (int64_t i = 0; i < 64; ++i) forged.at<int64_t>(i) = 0;
   forged.at<int64_t>(0) = kGraphMagic;

@@ -35,8 +35,7 @@ Array random_array(DType dtype, std::vector<int64_t> shape, unsigned seed) {
   return array;
 }
 
-void compare(const char* what, const Array& got, const Numbers& want, DType precision,
-             const std::string& of) {
+void compare(const char* what, const Array& got, const Numbers& want, DType precision, const std::string& of) {
   double scale = 1.0;
   for (const double value : want)
     if (std::isfinite(value)) scale = std::max(scale, std::abs(value));
@@ -65,8 +64,8 @@ struct Case {
   std::string name() const {
     return std::string(list.name) + ", " + dtype_name(dtype) + (wide ? ", int64" : ", int32") + ", " +
            std::to_string(heads) + "x" + std::to_string(channels) + ", dropout " + std::to_string(dropout_p) +
-           (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") +
-           (with_attention ? ", alpha" : "") + ", " + kernels().name;
+           (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") + (with_attention ? ", alpha" : "") + ", " +
+           kernels().name;
   }
 };
 
@@ -98,14 +97,12 @@ struct Results {
 
 void test_gat(const Case& test) {
   const DType logit = accumulate_dtype(test.dtype);
-  const int64_t n_src = test.list.num_src, n_dst = test.list.num_dst, heads = test.heads,
-                channels = test.channels;
+  const int64_t n_src = test.list.num_src, n_dst = test.list.num_dst, heads = test.heads, channels = test.channels;
   const auto edges = static_cast<int64_t>(test.list.edges.size());
   const auto graph = pack(test);
   const Array x = random_array(test.dtype, {n_src, heads, channels}, 11),
               a_src = random_array(logit, {n_src, heads}, 12);
-  const Array a_dst = random_array(logit, {n_dst, heads}, 13),
-              a_edge = random_array(logit, {edges, heads}, 14);
+  const Array a_dst = random_array(logit, {n_dst, heads}, 13), a_edge = random_array(logit, {edges, heads}, 14);
   const Array grad_out = random_array(test.dtype, {n_dst, heads, channels}, 15);
   const Array grad_alpha = random_array(logit, {edges, heads}, 16);
 
@@ -132,17 +129,16 @@ void test_gat(const Case& test) {
   const Results got = run(test.threads);
   if (test.threads > 1) {
     const Results alone = run(1);
-    CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) &&
-              same_bytes(got.dx, alone.dx) && same_bytes(got.da_src, alone.da_src) &&
-              same_bytes(got.da_dst, alone.da_dst) && same_bytes(got.da_edge, alone.da_edge),
+    CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) && same_bytes(got.dx, alone.dx) &&
+              same_bytes(got.da_src, alone.da_src) && same_bytes(got.da_dst, alone.da_dst) &&
+              same_bytes(got.da_edge, alone.da_edge),
           "threads change bits: " + test.name());
   }
 
   Naive naive{test.list, heads, channels, 0.2, test.dropout_p, 0x123456789abcdefull, {}, {}, {}};
   naive.t.resize(edges * heads);
   naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
-    naive.t[eh] =
-        a_src.get(j) + (test.with_target ? a_dst.get(i) : 0) + (test.with_edge ? a_edge.get(eh) : 0);
+    naive.t[eh] = a_src.get(j) + (test.with_target ? a_dst.get(i) : 0) + (test.with_edge ? a_edge.get(eh) : 0);
   });
   const Numbers lse = naive.softmax(), alpha = naive.alpha();
   Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
@@ -177,11 +173,10 @@ void test_edge_softmax(const Case& test) {
   const auto problem = problem_of(test, graph);
   const Array logits = random_array(logit, {edges, test.heads}, 21),
               grad = random_array(logit, {edges, test.heads}, 22);
-  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}),
-      dt(logit, {edges, test.heads});
+  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}), dt(logit, {edges, test.heads});
   kernels().edge_softmax_forward(problem, {logits.data()}, {nullptr, lse.data(), alpha.data()});
-  kernels().edge_softmax_backward(problem, {logits.data()},
-                                  {nullptr, lse.data(), nullptr, grad.data(), alpha.data()}, dt.data());
+  kernels().edge_softmax_backward(problem, {logits.data()}, {nullptr, lse.data(), nullptr, grad.data(), alpha.data()},
+                                  dt.data());
 
   Naive naive{test.list, test.heads, 0, 1.0, test.dropout_p, problem.seed, {}, {}, {}};
   Numbers on_alpha;
@@ -220,10 +215,8 @@ void test_wild_values(Case test) {
     else
       logits.at<float>(i) = static_cast<float>(wild[i / 3 % 6]);
   }
-  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}),
-      dt(logit, {edges, test.heads});
-  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()},
-                                 {nullptr, lse.data(), alpha.data()});
+  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}), dt(logit, {edges, test.heads});
+  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()}, {nullptr, lse.data(), alpha.data()});
   kernels().edge_softmax_backward(problem_of(test, graph), {logits.data()},
                                   {nullptr, lse.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
 }
@@ -233,8 +226,7 @@ void test_wild_values(Case test) {
 void test_kernels(int threads) {
   // Heads: the unrolled counts and others; channels: below, at and beyond each vector's length, with ragged
   // ends.
-  const std::vector<std::pair<int64_t, int64_t>> shapes = {{1, 1},  {2, 3},  {3, 5}, {4, 8},
-                                                           {5, 17}, {8, 16}, {4, 33}};
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {{1, 1}, {2, 3}, {3, 5}, {4, 8}, {5, 17}, {8, 16}, {4, 33}};
   const EdgeList hub = hub_edges(60, 5000);
   for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     for (const EdgeList& list : small_graphs())

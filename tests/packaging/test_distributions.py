@@ -43,7 +43,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     compiled = {name for name in package if name.startswith("gattn/_C.")}
     assert len(compiled) == 1
-    assert package == modules | compiled | {"gattn/py.typed"}
+    assert package == modules | compiled | {"gattn/py.typed", "gattn/_C.pyi"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -100,7 +100,15 @@ def test_sdist_holds_the_sources(tmp_path: Path) -> None:
         "tests/**/*.py",
     ]
     sources = {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
-    others = {"CMakeLists.txt", "LICENSE", "Makefile", "gattn/py.typed", "pyproject.toml", "setup.py"}
+    others = {
+        "CMakeLists.txt",
+        "LICENSE",
+        "Makefile",
+        "gattn/_C.pyi",
+        "gattn/py.typed",
+        "pyproject.toml",
+        "setup.py",
+    }
     assert sources | others <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,13 @@ def test_command_is_installed() -> None:
     result = subprocess.run([command, "--help"], capture_output=True, text=True, check=False)
     assert result.returncode == 0
     assert all(job in result.stdout for job in ("info", "train", "bench", "check"))
+
+
+def test_stub_names_what_the_core_has() -> None:
+    from gattn import _C
+
+    stub = ast.parse(Path(_C.__file__).with_name("_C.pyi").read_text())
+    typed = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
+    typed |= {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
+    typed.remove("_Capsule")
+    assert typed == {name for name in vars(_C) if not name.startswith("__")}

@@ -1,0 +1,83 @@
+# The compiled core (csrc/bindings.cpp): tensors cross as DLPack capsules and are checked before use.
+
+from typing import TypeAlias
+
+_Capsule: TypeAlias = object  # types.CapsuleType, from Python 3.13 on
+
+version: str
+compiler: str
+GRAPH_HEADER: int
+HUB_DEGREE: int
+
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def pool() -> str: ...
+def build_graph(
+    edge_index: _Capsule,
+    num_src: int,
+    num_dst: int,
+    swap_rows: bool,
+    self_loops: bool,
+    wide: bool,
+    threads: int,
+    /,
+) -> tuple[_Capsule, int, int, int]: ...
+def gat_forward(
+    graph: _Capsule,
+    x: _Capsule,
+    a_src: _Capsule,
+    a_dst: _Capsule | None,
+    a_edge: _Capsule | None,
+    negative_slope: float,
+    dropout_p: float,
+    seed: int,
+    out: _Capsule,
+    lse: _Capsule,
+    alpha: _Capsule | None,
+    threads: int,
+    /,
+) -> None: ...
+def gat_backward(
+    graph: _Capsule,
+    x: _Capsule,
+    a_src: _Capsule,
+    a_dst: _Capsule | None,
+    a_edge: _Capsule | None,
+    negative_slope: float,
+    dropout_p: float,
+    seed: int,
+    out: _Capsule,
+    lse: _Capsule,
+    alpha: _Capsule | None,
+    grad_out: _Capsule,
+    grad_alpha: _Capsule | None,
+    grad_x: _Capsule,
+    grad_a_src: _Capsule,
+    grad_a_dst: _Capsule | None,
+    grad_a_edge: _Capsule | None,
+    threads: int,
+    /,
+) -> None: ...
+def edge_softmax_forward(
+    graph: _Capsule,
+    logits: _Capsule,
+    dropout_p: float,
+    seed: int,
+    lse: _Capsule,
+    alpha: _Capsule,
+    threads: int,
+    /,
+) -> None: ...
+def edge_softmax_backward(
+    graph: _Capsule,
+    logits: _Capsule,
+    dropout_p: float,
+    seed: int,
+    lse: _Capsule,
+    alpha: _Capsule,
+    grad_alpha: _Capsule,
+    grad_logits: _Capsule,
+    threads: int,
+    /,
+) -> None: ...
+def gather_limit(graph: _Capsule, x: _Capsule, out: _Capsule, threads: int, /) -> None: ...
