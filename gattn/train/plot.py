@@ -21,6 +21,7 @@ Panel = Callable[[Any, Config, list[Record], dict[str, Any]], None]
 #: Colours that stay apart for colour-blind readers and in grey.
 COLOUR = {"gattn": "#0b6e99", "pyg": "#d9730d"}
 LABEL = {"gattn": "gattn.FusedGATConv", "pyg": "PyG GATConv"}
+SHORT = {"gattn": "gattn", "pyg": "PyG"}
 
 
 def draw_curves(path: Path, config: Config, records: list[Record], summary: dict[str, Any]) -> None:
@@ -32,16 +33,17 @@ def draw_curves(path: Path, config: Config, records: list[Record], summary: dict
     panels: list[Panel] = [_loss, _accuracy] + ([_time] if config.compare else [])
     if all("peak_memory_bytes" in result for result in summary["variants"].values()):
         panels.append(_memory)
-    figure = Figure(figsize=(5.2 * 2, 3.7 * ((len(panels) + 1) // 2)), layout="constrained")
+    heights = [3.7, 1.7][: (len(panels) + 1) // 2]  # curves above, bars below
+    figure = Figure(figsize=(10.4, sum(heights) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     runs = f", {config.runs} seeds" if config.runs > 1 else ""
     size = f"{config.layers} layers, {config.heads} heads × {config.hidden} channels"
     figure.suptitle(f"GAT on {config.dataset}: {size}{runs}", fontsize=12)
-    grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
+    grid = list(figure.subplots(len(heights), 2, squeeze=False, height_ratios=heights).flat)
     for axes, panel in zip(grid, panels, strict=False):
         panel(axes, config, records, summary)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140)
@@ -78,12 +80,12 @@ def _accuracy(axes: Any, config: Config, records: list[Record], summary: dict[st
         _draw(axes, records, variant, "val_accuracy", f"{LABEL[variant]}, validation", "-")
         axes.axhline(mean, color=COLOUR[variant], linestyle="--", linewidth=1, label=label)
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.set(title="Accuracy (test: at the best validation epoch)", xlabel="epoch")
+    axes.set(title="Accuracy (test: at the best validation)", xlabel="epoch")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def _bars(axes: Any, config: Config, values: list[float], title: str, unit: str) -> None:
-    names = [LABEL[variant] for variant in config.variants]
+    names = [SHORT[variant] for variant in config.variants]
     bars = axes.barh(names, values, color=[COLOUR[variant] for variant in config.variants], height=0.55)
     axes.bar_label(bars, [f"{value:.3g} {unit}" for value in values], padding=4)
     axes.invert_yaxis()
