@@ -7,11 +7,13 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import dropout
 
 from gattn.terminal import UsageError, require, say
 from gattn.train.config import Config
@@ -54,6 +56,26 @@ class NodeData:
     def num_classes(self) -> int:
         """Labels are ``0 .. num_classes - 1``."""
         return int(self.y.max()) + 1
+
+    @cached_property
+    def _nonzero(self) -> tuple[Tensor, Tensor]:
+        """Positions in the flattened features, and values, of what is not zero."""
+        flat = self.x.flatten()
+        positions = flat.nonzero().flatten()
+        return positions, flat[positions]
+
+    def dropped_features(self, p: float) -> Tensor:
+        """``x`` with dropout.
+
+        Bags of words are nearly all zeros: drawing for the others only has the same outcome, and saves the
+        random numbers that would otherwise take most of an epoch's time.
+        """
+        positions, values = self._nonzero
+        if 4 * len(values) > self.x.numel():
+            return dropout(self.x, p)
+        x = torch.zeros_like(self.x)
+        x.view(-1)[positions] = dropout(values, p)
+        return x
 
 
 def load(config: Config) -> NodeData:

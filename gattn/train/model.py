@@ -47,8 +47,9 @@ class GAT(nn.Module):
             width = config.heads * config.hidden
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """``x`` [N, F], ``edge_index`` [2, E] -> class scores [N, num_classes]."""
+        """``x`` [N, F], ``edge_index`` [2, E] -> class scores [N, num_classes]; ``x`` has had its dropout."""
         for index, conv in enumerate(self.convs):
-            x = F.elu(x) if index else x
-            x = conv(F.dropout(x, self.dropout, self.training), edge_index)
+            if index:
+                x = F.dropout(F.elu(x), self.dropout, self.training)
+            x = conv(x, edge_index)
         return x

@@ -76,7 +76,7 @@ class Trainer:
     def _train(self) -> float:
         self.model.train()
         self.optimizer.zero_grad()
-        scores = self.model(self.data.x, self.data.edge_index)
+        scores = self.model(self.data.dropped_features(self.config.dropout), self.data.edge_index)
         loss = F.cross_entropy(scores[self.data.train], self.data.y[self.data.train])
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -204,6 +204,18 @@ def test_peak_meter_sees_what_is_allocated_and_freed():
     assert 24 * 2**20 < meter.peak() < 64 * 2**20
 
 
+def test_dropout_of_sparse_features_is_dropout():
+    from gattn.train.data import load
+
+    data = load(Config(dataset="karate"))
+    assert data.x.count_nonzero() == 34  # one in 34: the sparse way
+    dropped = torch.stack([data.dropped_features(0.25) for _ in range(400)])
+    assert not dropped[:, data.x == 0].any()
+    kept = dropped[:, data.x != 0]
+    assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+
+
 def test_digits_is_embedded(tmp_path):
     pytest.importorskip("sklearn")
     from gattn.train.data import load
