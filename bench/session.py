@@ -55,11 +55,11 @@ class Session:
             green = self._gate(problem, able, entry["contenders"])
             if "layer" in self.settings.stages:
                 self._time(case, green, entry["contenders"])
-            trusted = "gattn" in green
-            green.clear()  # frees the contenders' tensors before the kernels are measured
+            trusted, layer, edge_index = "gattn" in green, problem.layer, problem.edge_index
+            del problem, green  # at products size the kernels need the room
             if "kernel" in self.settings.stages and trusted:
                 self.tell(f"{case.name}: kernels and the gather limit")
-                entry["kernel"] = kernels.measure(problem, self.settings.repeats)
+                entry["kernel"] = kernels.measure(case, layer, edge_index, self.settings.repeats)
                 self.record.save()
         return entry
 

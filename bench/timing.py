@@ -26,18 +26,25 @@ def _sample(step: Callable[[], object], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def _calls(step: Callable[[], object]) -> int:
+    """How many calls make a sample of :data:`SAMPLE_SECONDS`; finding out is the warm-up."""
+    seconds = _sample(step, 1)
+    if seconds < 1.0:  # quick enough to look again: a first call may be slow for reasons of its own
+        seconds = _sample(step, max(1, round(SAMPLE_SECONDS / seconds)))
+    return max(1, round(SAMPLE_SECONDS / seconds))
+
+
 def alternate(
     steps: Mapping[str, Callable[[], object]],
     rounds: int,
     on_sample: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> dict[str, list[float]]:
-    """Seconds a call of every step, at least ``rounds`` samples each, taken in turn after one warm-up call.
+    """Seconds a call of every step, at least ``rounds`` samples each, taken in turn after a warm-up.
 
     The order rotates from round to round, so that nobody always follows the same neighbour. Garbage is
     collected before each sample and not during it.
     """
-    calls = {name: max(1, round(SAMPLE_SECONDS / _sample(step, 1))) for name, step in steps.items()}
-    calls = {name: max(1, round(SAMPLE_SECONDS / _sample(steps[name], n))) for name, n in calls.items()}
+    calls = {name: _calls(step) for name, step in steps.items()}
     samples: dict[str, list[float]] = {name: [] for name in steps}
     names, start, number = list(steps), time.perf_counter(), 0
     was_enabled = gc.isenabled()

@@ -90,6 +90,12 @@ class Peer:
         return self.build[problem.layer.name](problem)
 
 
+def node_bytes(case: GraphCase) -> int:
+    """What any layer holds for nodes at its peak: the problem's input and output gradient, its own copy of
+    the input, projected features, output before and after the bias, gradients of features and input."""
+    return 8 * 4 * case.num_nodes * max(case.in_channels, case.heads * case.channels)
+
+
 def copy_parameters(
     module: torch.nn.Module, values: dict[str, Tensor], names: dict[str, str]
 ) -> dict[str, Tensor]:

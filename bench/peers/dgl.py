@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from gattn.bench.graphs import GraphCase
-from gattn.bench.peers import Contender, Peer, copy_parameters
+from gattn.bench.peers import Contender, Peer, copy_parameters, node_bytes
 from gattn.bench.problem import Problem
 
 
@@ -24,11 +24,13 @@ def gat(problem: Problem) -> Contender:
     return Contender(lambda: module(graph, x), {"x": x, **leaves}, problem.grad_out)
 
 
-def _edge_arrays(case: GraphCase) -> tuple[int, str]:
-    # Logits, activated logits, attention and their gradients [E, H]; COO, CSR and CSC with edge numbers.
+def _least_memory(case: GraphCase) -> tuple[int, str]:
+    # Logits, activated logits, attention and their gradients [E, H]; the edges as given, with loops, and in
+    # DGL's three formats.
     index = 8 if case.index_dtype == "int64" else 4
-    per_edge = 6 * 4 * case.heads + 6 * index
-    return case.num_edges * per_edge, "six tensors of edges x heads, three graph formats"
+    per_edge = 6 * 4 * case.heads + 10 * index
+    needed = node_bytes(case) + case.num_edges * per_edge
+    return needed, "node features, six tensors of edges x heads, three graph formats"
 
 
-DGL = Peer("dgl", "DGL", ("dgl",), {"gat": gat}, _edge_arrays)
+DGL = Peer("dgl", "DGL", ("dgl",), {"gat": gat}, _least_memory)

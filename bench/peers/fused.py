@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gattn.bench.graphs import GraphCase
-from gattn.bench.peers import Contender, Peer
+from gattn.bench.peers import Contender, Peer, node_bytes
 from gattn.bench.peers.pyg import layer_contender, pyg_style
 from gattn.bench.problem import Problem
 
@@ -22,10 +22,9 @@ def _obstacle() -> str | None:
     return None if usable else f"the compiled CPU backend is not usable: {reason}"
 
 
-def _node_tensors(case: GraphCase) -> tuple[int, str]:
-    # x, projected x, out and their gradients; the graph and its transpose.
-    nodes = 6 * 4 * case.num_nodes * max(case.in_channels, case.heads * case.channels)
-    return nodes + 4 * 4 * case.num_edges, "six tensors of nodes x channels, the graph and its transpose"
+def _least_memory(case: GraphCase) -> tuple[int, str]:
+    # Two numbers an edge as given, five in the sorted graph.
+    return node_bytes(case) + 7 * 4 * case.num_edges, "node features, the graph and its transpose"
 
 
-GATTN = Peer("gattn", "gattn", ("torch_geometric",), {"gat": gat}, _node_tensors, _obstacle)
+GATTN = Peer("gattn", "gattn", ("torch_geometric",), {"gat": gat}, _least_memory, _obstacle)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from gattn.bench.graphs import GraphCase
-from gattn.bench.peers import Contender, Peer, copy_parameters
+from gattn.bench.peers import Contender, Peer, copy_parameters, node_bytes
 from gattn.bench.problem import Problem
 from torch import Tensor
 
@@ -63,19 +63,20 @@ def _needs_compiler() -> str | None:
     return None if found else "torch.compile needs a C++ compiler; none of g++, clang++, c++ is in PATH"
 
 
-def _edge_messages(case: GraphCase) -> tuple[int, str]:
-    # The source features of every edge and the weighted messages, both saved for or made by the backward.
-    return 2 * 4 * case.num_edges * case.heads * case.channels, "two tensors of edges x heads x channels"
+def _least_memory(case: GraphCase) -> tuple[int, str]:
+    # The source features of every edge, kept for the backward, and the weighted messages.
+    messages = 2 * 4 * case.num_edges * case.heads * case.channels
+    return node_bytes(case) + messages, "node features, two tensors of edges x heads x channels"
 
 
 PEERS = (
-    Peer("pyg", "PyG eager", ("torch_geometric",), {"gat": gat_eager}, _edge_messages),
+    Peer("pyg", "PyG eager", ("torch_geometric",), {"gat": gat_eager}, _least_memory),
     Peer(
         "pyg-compile",
         "PyG torch.compile",
         ("torch_geometric",),
         {"gat": gat_compiled},
-        _edge_messages,
+        _least_memory,
         _needs_compiler,
     ),
     Peer(
@@ -83,6 +84,6 @@ PEERS = (
         "PyG torch-scatter",
         ("torch_geometric", "torch_scatter"),
         {"gat": gat_scatter},
-        _edge_messages,
+        _least_memory,
     ),
 )
