@@ -3,6 +3,7 @@
 
 #include "common/dlpack.h"
 #include "common/graph_layout.h"
+#include "cpu/buffer.h"
 #include "cpu/graph.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
@@ -110,45 +111,138 @@ struct GatCall {
   }
 };
 
+struct GatForwardOutputs {
+  Argument out, lse, alpha;
+  cpu::ForwardOutputs pointers;
+
+  GatForwardOutputs(const GatCall& call, py::handle out_, py::handle lse_, py::handle alpha_)
+      : out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true) {
+    const int64_t heads = call.problem.heads;
+    check_tensor(out.view, "out", call.problem.dtype, {call.sizes.num_dst, heads, call.problem.channels});
+    check_tensor(lse.view, "lse", call.accumulate, {call.sizes.num_dst, heads});
+    check_optional(alpha, "alpha", call.accumulate, {call.sizes.num_edges, heads});
+    pointers = {out->data, lse->data, alpha->data};
+  }
+};
+
+struct GatBackwardArguments {
+  Argument out, lse, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge;
+  cpu::SavedForBackward saved;
+  cpu::GatGradients gradients;
+
+  GatBackwardArguments(const GatCall& call, py::handle out_, py::handle lse_, py::handle alpha_, py::handle grad_out_,
+                       py::handle grad_alpha_, py::handle dx_, py::handle da_src_, py::handle da_dst_,
+                       py::handle da_edge_)
+      : out(out_, "out"),
+        lse(lse_, "lse"),
+        alpha(alpha_, "alpha", true),
+        grad_out(grad_out_, "grad_out"),
+        grad_alpha(grad_alpha_, "grad_alpha", true),
+        dx(dx_, "grad_x"),
+        da_src(da_src_, "grad_a_src", true),
+        da_dst(da_dst_, "grad_a_dst", true),
+        da_edge(da_edge_, "grad_a_edge", true) {
+    const Sizes& sizes = call.sizes;
+    const int64_t heads = call.problem.heads, channels = call.problem.channels;
+    const DType dtype = call.problem.dtype;
+    check_tensor(out.view, "out", dtype, {sizes.num_dst, heads, channels});
+    check_tensor(lse.view, "lse", call.accumulate, {sizes.num_dst, heads});
+    check_tensor(grad_out.view, "grad_out", dtype, {sizes.num_dst, heads, channels});
+    if (static_cast<bool>(grad_alpha) != static_cast<bool>(alpha))
+      raise<ValueError>("Expected 'alpha' and 'grad_alpha' together (got only one).");
+    check_optional(alpha, "alpha", call.accumulate, {sizes.num_edges, heads});
+    check_optional(grad_alpha, "grad_alpha", call.accumulate, {sizes.num_edges, heads});
+    check_tensor(dx.view, "grad_x", dtype, {sizes.num_src, heads, channels});
+    check_optional(da_src, "grad_a_src", call.accumulate, {sizes.num_src, heads});
+    check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
+    check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
+    saved = {out->data, lse->data, grad_out->data, grad_alpha->data, alpha->data};
+    gradients = {dx->data, da_src->data, da_dst->data, da_edge->data};
+  }
+};
+
 void gat_forward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                 double negative_slope, double dropout_p, int64_t seed, py::handle out_, py::handle lse_,
-                 py::handle alpha_, int threads) {
+                 double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle lse,
+                 py::handle alpha, int threads) {
   const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
-  const int64_t heads = call.problem.heads;
-  const Argument out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true);
-  check_tensor(out.view, "out", call.problem.dtype, {call.sizes.num_dst, heads, call.problem.channels});
-  check_tensor(lse.view, "lse", call.accumulate, {call.sizes.num_dst, heads});
-  check_optional(alpha, "alpha", call.accumulate, {call.sizes.num_edges, heads});
+  const GatForwardOutputs outputs(call, out, lse, alpha);
   const py::gil_scoped_release release;
-  cpu::kernels().gat_forward(call.problem, call.inputs, {out->data, lse->data, alpha->data});
+  cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
 }
 
 void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                  double negative_slope, double dropout_p, int64_t seed, py::handle out_, py::handle lse_,
-                  py::handle alpha_, py::handle grad_out_, py::handle grad_alpha_, py::handle dx_, py::handle da_src_,
-                  py::handle da_dst_, py::handle da_edge_, int threads) {
+                  double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle lse,
+                  py::handle alpha, py::handle grad_out, py::handle grad_alpha, py::handle dx, py::handle da_src,
+                  py::handle da_dst, py::handle da_edge, int threads) {
   const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
-  const Sizes& sizes = call.sizes;
-  const int64_t heads = call.problem.heads, channels = call.problem.channels;
-  const DType dtype = call.problem.dtype;
-  const Argument out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true), grad_out(grad_out_, "grad_out"),
-      grad_alpha(grad_alpha_, "grad_alpha", true), dx(dx_, "grad_x"), da_src(da_src_, "grad_a_src"),
-      da_dst(da_dst_, "grad_a_dst", true), da_edge(da_edge_, "grad_a_edge", true);
-  check_tensor(out.view, "out", dtype, {sizes.num_dst, heads, channels});
-  check_tensor(lse.view, "lse", call.accumulate, {sizes.num_dst, heads});
-  check_tensor(grad_out.view, "grad_out", dtype, {sizes.num_dst, heads, channels});
-  if (static_cast<bool>(grad_alpha) != static_cast<bool>(alpha))
-    raise<ValueError>("Expected 'alpha' and 'grad_alpha' together (got only one).");
-  check_optional(alpha, "alpha", call.accumulate, {sizes.num_edges, heads});
-  check_optional(grad_alpha, "grad_alpha", call.accumulate, {sizes.num_edges, heads});
-  check_tensor(dx.view, "grad_x", dtype, {sizes.num_src, heads, channels});
-  check_tensor(da_src.view, "grad_a_src", call.accumulate, {sizes.num_src, heads});
-  check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
-  check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
+  const GatBackwardArguments arguments(call, out, lse, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge);
+  if (!arguments.da_src) raise<ValueError>("Expected 'grad_a_src' to be a tensor (got None).");
   const py::gil_scoped_release release;
-  cpu::kernels().gat_backward(call.problem, call.inputs,
-                              {out->data, lse->data, grad_out->data, grad_alpha->data, alpha->data},
-                              {dx->data, da_src->data, da_dst->data, da_edge->data});
+  cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
+}
+
+// The layer's op: node scores, attention and bias in one call. a_src and a_dst are written by the forward.
+struct GatLayerCall {
+  Argument att_src, att_dst, bias;
+  GatCall call;
+  cpu::GatParameters parameters;
+
+  GatLayerCall(py::handle graph, py::handle x, py::handle att_src_, py::handle att_dst_, py::handle a_edge,
+               py::handle bias_, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
+               int64_t seed, int threads)
+      : att_src(att_src_, "att_src"),
+        att_dst(att_dst_, "att_dst"),
+        bias(bias_, "bias", true),
+        call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads) {
+    const int64_t heads = call.problem.heads, channels = call.problem.channels;
+    if (call.sizes.num_src != call.sizes.num_dst)
+      raise<ValueError>("Expected a graph with one set of nodes (got ", call.sizes.num_src, " sources and ",
+                        call.sizes.num_dst, " targets). Use gat for bipartite graphs.");
+    if (!call.a_dst) raise<ValueError>("Expected 'a_dst' to be a tensor (got None).");
+    check_tensor(att_src.view, "att_src", call.accumulate, {heads, channels});
+    check_tensor(att_dst.view, "att_dst", call.accumulate, {heads, channels});
+    check_optional(bias, "bias", call.accumulate, {heads * channels});
+    parameters = {att_src->data, att_dst->data};
+    call.inputs.bias = bias->data;
+    call.inputs.att_src = att_src->data;
+  }
+};
+
+void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
+                       py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
+                       int64_t seed, py::handle out_, py::handle lse_, py::handle alpha_, int threads) {
+  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
+                           threads);
+  const GatCall& call = layer.call;
+  const GatForwardOutputs outputs(call, out_, lse_, alpha_);
+  const py::gil_scoped_release release;
+  cpu::kernels().gat_node_scores(call.problem, call.x->data, layer.parameters, call.a_src->data, call.a_dst->data);
+  cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
+}
+
+void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
+                        py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
+                        int64_t seed, py::handle out, py::handle lse, py::handle alpha, py::handle grad_out,
+                        py::handle grad_alpha, py::handle dx, py::handle da_edge, py::handle datt_src_,
+                        py::handle datt_dst_, py::handle dbias_, int threads) {
+  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
+                           threads);
+  const GatCall& call = layer.call;
+  const int64_t heads = call.problem.heads, channels = call.problem.channels;
+  const Argument datt_src(datt_src_, "grad_att_src"), datt_dst(datt_dst_, "grad_att_dst"),
+      dbias(dbias_, "grad_bias", true);
+  check_tensor(datt_src.view, "grad_att_src", call.accumulate, {heads, channels});
+  check_tensor(datt_dst.view, "grad_att_dst", call.accumulate, {heads, channels});
+  check_optional(dbias, "grad_bias", call.accumulate, {heads * channels});
+  GatBackwardArguments arguments(call, out, lse, alpha, grad_out, grad_alpha, dx, py::none(), py::none(), da_edge);
+  const py::gil_scoped_release release;
+  const int64_t bytes = call.sizes.num_src * heads * dtype_bytes(call.accumulate);
+  const cpu::Buffer<char> da_src(bytes), da_dst(bytes);
+  arguments.gradients.a_src = da_src.get();
+  arguments.gradients.a_dst = da_dst.get();
+  cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
+  cpu::kernels().gat_node_gradients(call.problem, call.x->data, layer.parameters, arguments.saved.grad_out,
+                                    arguments.gradients, {datt_src->data, datt_dst->data, dbias->data});
 }
 
 struct EdgeSoftmaxCall {
@@ -274,6 +368,8 @@ PYBIND11_MODULE(_C, module) {
              "num_dst, num_edges)");
   module.def("gat_forward", gat_forward);
   module.def("gat_backward", gat_backward);
+  module.def("gat_layer_forward", gat_layer_forward);
+  module.def("gat_layer_backward", gat_layer_backward);
   module.def("edge_softmax_forward", edge_softmax_forward);
   module.def("edge_softmax_backward", edge_softmax_backward);
   module.def("gather_limit", gather_limit, "gather_limit(graph, x, out, threads): out[i] = sum of x[j] over in-edges");

@@ -24,11 +24,21 @@ struct Problem {
 
 // Score `gat`: t_ij = a_src[j] + a_dst[i] + a_edge[ij], then LeakyReLU; value x[j].
 struct GatInputs {
-  const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;
+  const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
   double negative_slope = 0.2;
+  const void* bias = nullptr;     // [heads * channels], added to out; optional
+  const void* att_src = nullptr;  // backward: a_src was <x, att_src>, so x's gradient gains grad a_src * att_src
 };
 struct GatGradients {
   void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
+};
+
+// The layer's own part: a_src = <x, att_src>, a_dst = <x, att_dst> for every node, parameters [heads, channels].
+struct GatParameters {
+  const void *att_src = nullptr, *att_dst = nullptr;
+};
+struct GatParameterGradients {
+  void *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;  // bias is optional
 };
 
 // Score of `edge_softmax`: the caller's logits, without values.
@@ -49,6 +59,11 @@ struct Kernels {
   const char* name;
   void (*gat_forward)(const Problem&, const GatInputs&, const ForwardOutputs&);
   void (*gat_backward)(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
+  // a_src, a_dst [nodes, heads]
+  void (*gat_node_scores)(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
+  // From the gradients of a_src, a_dst and out: completes x's gradient by grad a_dst * att_dst, sums the parameters'.
+  void (*gat_node_gradients)(const Problem&, const void* x, const GatParameters&, const void* grad_out,
+                             const GatGradients&, const GatParameterGradients&);
   void (*edge_softmax_forward)(const Problem&, const EdgeInputs&, const ForwardOutputs&);
   void (*edge_softmax_backward)(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
   // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.

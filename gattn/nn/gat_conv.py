@@ -12,7 +12,7 @@ from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 from gattn.nn._edges import Edges, attention_result, read_edges, with_loop_attr
 from gattn.nn._fused import FusedConv
 from gattn.nn._scores import edge_scores, is_plain, node_scores
-from gattn.ops import gat
+from gattn.ops import gat, gat_layer
 
 # Reductions that commute with the linear map from edge features to logits.
 _LINEAR_FILLS = ("mean", "add", "sum")
@@ -93,34 +93,39 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             return super().forward(x, edge_index, edge_attr, size, return_attention_weights)
 
         x_src, x_dst, res = self._project(x)
-        a_src, a_dst = node_scores(x_src, x_dst, self.att_src, self.att_dst)
         flow, self_loops = self.flow, self.add_self_loops
         edges = read_edges(self, edge_index, edge_attr, size, x_src, x_dst, self_loops=self_loops)
         a_edge = self._edge_scores(edges)
-        out: Any = gat(
-            x_src,
-            a_src,
-            a_dst,
-            edges.graph,
-            a_edge,
-            negative_slope=self.negative_slope,
-            dropout_p=self.dropout if self.training else 0.0,
-            return_attention=bool(return_attention_weights),
-            backend=self.backend,
-        )
+        options: dict[str, Any] = {
+            "negative_slope": self.negative_slope,
+            "dropout_p": self.dropout if self.training else 0.0,
+            "return_attention": bool(return_attention_weights),
+            "backend": self.backend,
+        }
+        bias: OptTensor = self.bias
+        if x_dst is x_src and x_src.dtype is self.att_src.dtype:  # not bipartite, not under autocast
+            fused_bias = bias if self.concat else None
+            out: Any = gat_layer(
+                x_src, self.att_src[0], self.att_dst[0], edges.graph, a_edge, bias=fused_bias, **options
+            )
+            bias = None if self.concat else bias
+        else:
+            a_src, a_dst = node_scores(x_src, x_dst, self.att_src, self.att_dst)
+            out = gat(x_src, a_src, a_dst, edges.graph, a_edge, **options)
         alpha = None
         if return_attention_weights:
             out, alpha = out
         out = out.view(-1, self.heads * self.out_channels) if self.concat else out.mean(dim=1)
         if res is not None:
             out = out + res
-        if self.bias is not None:
-            out = out + self.bias
-        if out.dtype is not a_src.dtype:  # under autocast, without a bias
-            out = out.to(torch.promote_types(out.dtype, a_src.dtype))
+        if bias is not None:
+            out = out + bias
+        score_dtype = torch.promote_types(x_src.dtype, self.att_src.dtype)
+        if out.dtype is not score_dtype:  # under autocast, without a bias
+            out = out.to(score_dtype)
         if alpha is None:
             return out
-        return attention_result(out, alpha.to(a_src.dtype), edges, flow=flow, self_loops=self_loops)
+        return attention_result(out, alpha.to(score_dtype), edges, flow=flow, self_loops=self_loops)
 
     def _odd_flow(self, x: Tensor | OptPairTensor) -> str | None:
         if self.flow == "source_to_target" or isinstance(x, Tensor):

@@ -31,8 +31,8 @@ def check_features(name: str, x: Tensor, rows: int, graph: Graph) -> None:
     check_dtype_and_device(name, x, FLOATING, graph)
 
 
-def check_logits(name: str, a: Tensor, shape: tuple[int, int], dtype: torch.dtype, graph: Graph) -> Tensor:
-    """Checks a ``[rows, H]`` part of the logits and returns it contiguous in the accumulate dtype of ``dtype``.
+def check_logits(name: str, a: Tensor, shape: tuple[int, ...], dtype: torch.dtype, graph: Graph) -> Tensor:
+    """Checks a part of the logits (or a parameter that accumulates with them) and returns it contiguous in the accumulate dtype of ``dtype``.
 
     Logits may be given in the features' own dtype or in the accumulate dtype.
     """

@@ -38,3 +38,33 @@ def gat(
     out = messages.new_zeros(graph.num_dst, x.size(1), x.size(2)).index_add(0, target, messages)
     out = out.to(x.dtype)
     return (out, alpha) if return_attention else out
+
+
+def gat_layer(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    graph: Graph,
+    a_edge: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    negative_slope: float = 0.2,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``(out, alpha)`` of :func:`gattn.ops.gat_layer` in plain PyTorch; arguments as there."""
+    wide = x.to(accumulate_dtype(x.dtype))
+    out, alpha = gat(
+        wide,
+        (wide * att_src.to(wide.dtype)).sum(-1),
+        (wide * att_dst.to(wide.dtype)).sum(-1),
+        graph,
+        a_edge,
+        negative_slope=negative_slope,
+        dropout_p=dropout_p,
+        seed=seed,
+        return_attention=True,
+    )
+    if bias is not None:
+        out = out + bias.to(wide.dtype).view(x.size(1), x.size(2))
+    return out.to(x.dtype), alpha

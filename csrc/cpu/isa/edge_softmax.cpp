@@ -55,7 +55,8 @@ void run_backward(const Problem& problem, const EdgeInputs& in, const SavedForBa
     score.logits(row, begin, edges, p);
     for (int64_t k = 0; k < edges; ++k)
       for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= lse[row * heads + h];
-    exp_array(p, edges * heads);
+    fill_padding(p, edges, heads, A{0});
+    exp_padded(p, padded<A>(edges, heads));
     if (dropout.active()) dropout.factors(g.edge_id + begin, edges, heads, factor);
     for (int64_t k = 0; k < edges; ++k) {
       const int64_t at = static_cast<int64_t>(g.edge_id[begin + k]) * heads;
@@ -73,8 +74,8 @@ void edge_softmax_forward(const Problem& problem, const EdgeInputs& in, const Fo
   with_types(problem, [&](auto types) {
     using A = typename decltype(types)::A;
     const auto score = make_score<A, typename decltype(types)::I>(problem, in);
-    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), nullptr, static_cast<A*>(outputs.lse),
-            static_cast<A*>(outputs.alpha), problem.threads);
+    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), static_cast<const A*>(nullptr), nullptr,
+            static_cast<A*>(outputs.lse), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }
 

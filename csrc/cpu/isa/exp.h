@@ -37,20 +37,21 @@ inline Vec<float, W> exp_vector(Vec<float, W> x) {
   return x > high ? infinity : result;
 }
 
-inline void exp_array(float* values, int64_t count) {
-  constexpr int W = kLanes<float>;
-  int64_t i = 0;
-  for (; i + W <= count; i += W) store<W>(values + i, exp_vector<W>(load<W>(values + i)));
-  if (i < count) {
-    float tail[W] = {};
-    memcpy(tail, values + i, (count - i) * sizeof(float));
-    store<W>(tail, exp_vector<W>(load<W>(tail)));
-    memcpy(values + i, tail, (count - i) * sizeof(float));
+template <int W>
+inline Vec<double, W> exp_vector(Vec<double, W> x) {
+  if constexpr (W == 1) {
+    return ::exp(x);
+  } else {
+    for (int l = 0; l < W; ++l) x[l] = ::exp(x[l]);
+    return x;
   }
 }
 
-inline void exp_array(double* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] = ::exp(values[i]);
+// In place over an array padded to whole vectors.
+template <class A>
+inline void exp_padded(A* values, int64_t count) {
+  constexpr int W = kLanes<A>;
+  for (int64_t i = 0; i < count; i += W) store<W>(values + i, exp_vector<W>(load<W>(values + i)));
 }
 
 // Cephes' logf: the mantissa is brought into [sqrt(1/2), sqrt(2)); below 1 ulp of error for normal numbers.

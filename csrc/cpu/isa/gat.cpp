@@ -18,6 +18,7 @@ struct Gat {
   const A *a_src, *a_dst, *a_edge;  // a_dst and a_edge may be null
   A slope;
   int64_t heads;
+  const A *bias, *att_src;  // may be null
 
   template <class V>
   V activate(V t) const {
@@ -53,7 +54,9 @@ Gat<A, I> make_score(const Problem& problem, const GatInputs& in) {
           static_cast<const A*>(in.a_dst),
           static_cast<const A*>(in.a_edge),
           static_cast<A>(in.negative_slope),
-          problem.heads};
+          problem.heads,
+          static_cast<const A*>(in.bias),
+          static_cast<const A*>(in.att_src)};
 }
 
 // What the source pass reads of a target, in one short row of 4 * heads numbers: a_dst, lse, D (and room, so that
@@ -79,7 +82,12 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
       },
       [&](int64_t row, const A* sum) {
         A *a_dst = packed + row * 4 * heads, *row_lse = a_dst + heads, *d = row_lse + heads;
-        score.values.ops->dot(d, grad_out + row * row_bytes, out + row * row_bytes, heads, score.values.channels);
+        const auto* gradient = grad_out + row * row_bytes;
+        score.values.ops->dot(d, gradient, out + row * row_bytes, heads, score.values.channels);
+        if (score.bias) {  // D is about what attention gave, without the bias
+          score.values.ops->dot_wide(a_dst, gradient, score.bias, heads, score.values.channels);
+          for (int64_t h = 0; h < heads; ++h) d[h] -= a_dst[h];
+        }
         for (int64_t h = 0; h < heads; ++h) {
           a_dst[h] = score.a_dst ? score.a_dst[row * heads + h] : A{0};
           row_lse[h] = lse[row * heads + h];
@@ -127,7 +135,8 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
         });
       }
     });
-    exp_array(p, edges * heads);
+    fill_padding(p, edges, heads, A{0});
+    exp_padded(p, padded<A>(edges, heads));
     const A* weights = p;
     if (dropout.active()) {
       dropout.factors(g.edge_id_t + begin, edges, heads, factor);
@@ -168,12 +177,14 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
         memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[begin + e]) * heads, dot + e * heads, heads * sizeof(A));
   };
 
+  const void* att_src = score.att_src;
   const auto finish = [&](int64_t source, A* states, int64_t count, int worker) {
     A* one = scratch.array(worker, 0);
     for (int64_t h = 0; h < heads; ++h) one[h] = 1;
     for (int64_t s = 1; s < count; ++s)
       for (int64_t i = 0; i < state_size; ++i) states[i] += states[s * state_stride<A>(state_size) + i];
-    score.values.ops->write(dx + source * row_bytes, states, one, heads, channels);
+    if (score.att_src) row_ops<A>(kWide<A>, channels).add[0](states, &att_src, states + width, heads, channels);
+    score.values.ops->write(dx + source * row_bytes, states, one, nullptr, heads, channels);
     memcpy(da_src + source * heads, states + width, heads * sizeof(A));
   };
   for_each_row<A>(g.colptr, g.num_src, state_size, threads, partial, finish);
@@ -201,14 +212,85 @@ void run_backward(const Problem& problem, const GatInputs& in, const SavedForBac
       [&](int64_t row, const A* sum) { memcpy(da_dst + row * heads, sum, heads * sizeof(A)); });
 }
 
+// Nodes are handled in blocks whose size depends on their number alone, so that sums over nodes come out the same
+// for any number of threads: one partial sum a block, added up in order.
+constexpr int64_t kBlocks = 64;
+
+template <class Body>
+void for_each_block(int64_t nodes, int threads, const Body& body) {
+  const int64_t size = (nodes + kBlocks - 1) / kBlocks;
+  parallel_tasks(kBlocks, threads, [&](int64_t block, int) {
+    const int64_t begin = block * size, end = begin + size < nodes ? begin + size : nodes;
+    body(block, begin, end);
+  });
+}
+
+template <class A, class I>
+void run_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out_,
+                        const GatGradients& grads, const GatParameterGradients& sums) {
+  const auto g = view_graph(static_cast<const I*>(problem.graph));
+  const int64_t heads = problem.heads, channels = problem.channels, width = heads * channels;
+  const Rows<A> features(x, problem.dtype, heads, channels), dx(grads.x, problem.dtype, heads, channels);
+  const Rows<A> grad_out(grad_out_, problem.dtype, heads, channels);
+  const RowOps<A>& wide = row_ops<A>(kWide<A>, channels);
+  const auto *da_src = static_cast<const A*>(grads.a_src), *da_dst = static_cast<const A*>(grads.a_dst);
+  const void* att_dst = parameters.att_dst;
+  Buffer<A> partial(kBlocks * 4 * width), ones(heads);
+  for (int64_t h = 0; h < heads; ++h) ones[h] = 1;
+  for_each_block(g.num_src, problem.threads, [&](int64_t block, int64_t begin, int64_t end) {
+    A *src = partial.get() + block * 4 * width, *dst = src + width, *bias = dst + width, *row = bias + width;
+    memset(src, 0, 3 * width * sizeof(A));
+    for (int64_t i = begin; i < end; ++i) {
+      const void *mine = features[i], *given = grad_out[i], *gradient = dx[i];
+      features.ops->add[0](src, &mine, da_src + i * heads, heads, channels);
+      features.ops->add[0](dst, &mine, da_dst + i * heads, heads, channels);
+      if (sums.bias) features.ops->add[0](bias, &given, ones.get(), heads, channels);
+      memset(row, 0, width * sizeof(A));
+      features.ops->add[0](row, &gradient, ones.get(), heads, channels);
+      wide.add[0](row, &att_dst, da_dst + i * heads, heads, channels);
+      features.ops->write(const_cast<void*>(gradient), row, ones.get(), nullptr, heads, channels);
+    }
+  });
+  A* const totals[] = {static_cast<A*>(sums.att_src), static_cast<A*>(sums.att_dst), static_cast<A*>(sums.bias)};
+  for (int part = 0; part < 3; ++part) {
+    if (totals[part] == nullptr) continue;
+    memset(totals[part], 0, width * sizeof(A));
+    for (int64_t block = 0; block < kBlocks; ++block)
+      for (int64_t c = 0; c < width; ++c) totals[part][c] += partial[(block * 4 + part) * width + c];
+  }
+}
+
 }  // namespace
+
+void gat_node_scores(const Problem& problem, const void* x, const GatParameters& parameters, void* a_src, void* a_dst) {
+  with_types(problem, [&](auto types) {
+    using A = typename decltype(types)::A;
+    const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
+    const int64_t heads = problem.heads, channels = problem.channels;
+    const Rows<A> features(x, problem.dtype, heads, channels);
+    for_each_block(g.num_src, problem.threads, [&](int64_t, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        features.ops->dot_wide(static_cast<A*>(a_src) + i * heads, features[i], parameters.att_src, heads, channels);
+        features.ops->dot_wide(static_cast<A*>(a_dst) + i * heads, features[i], parameters.att_dst, heads, channels);
+      }
+    });
+  });
+}
+
+void gat_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out,
+                        const GatGradients& grads, const GatParameterGradients& sums) {
+  with_types(problem, [&](auto types) {
+    run_node_gradients<typename decltype(types)::A, typename decltype(types)::I>(problem, x, parameters, grad_out,
+                                                                                 grads, sums);
+  });
+}
 
 void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutputs& outputs) {
   with_types(problem, [&](auto types) {
     using A = typename decltype(types)::A;
     const auto score = make_score<A, typename decltype(types)::I>(problem, in);
-    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), outputs.out, static_cast<A*>(outputs.lse),
-            static_cast<A*>(outputs.alpha), problem.threads);
+    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), score.bias, outputs.out,
+            static_cast<A*>(outputs.lse), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }
 

@@ -62,49 +62,89 @@ inline void multiply_array(A* values, const A* factors, int64_t count) {
   for (int64_t i = 0; i < count; i += W) store<W>(values + i, load<W>(values + i) * load<W>(factors + i));
 }
 
-// maximum[h] = max over edges; -inf for none.
-template <class A>
-inline void max_over_edges(A* values, int64_t edges, int64_t heads, A* maximum) {
-  constexpr int W = kLanes<A>;
-  for (int64_t h = 0; h < heads; ++h) maximum[h] = -static_cast<A>(__builtin_inff());
-  if (W % heads == 0) {
-    const int64_t count = edges * heads, room = padded<A>(edges, heads);
-    for (int64_t i = count; i < room; ++i) values[i] = -static_cast<A>(__builtin_inff());
-    Vec<A, W> best = splat<A, W>(-static_cast<A>(__builtin_inff()));
-    for (int64_t i = 0; i < room; i += W) {
-      const Vec<A, W> v = load<W>(values + i);
-      best = v > best ? v : best;
-    }
-    for (int64_t l = 0; l < W; ++l) maximum[l % heads] = best[l] > maximum[l % heads] ? best[l] : maximum[l % heads];
+// Combines the lanes of v that belong to the same head (lane % H), by halves: a fixed order.
+template <class A, int W, int H, class Combine>
+inline Vec<A, H> fold_to_heads(Vec<A, W> v, const Combine& combine) {
+  if constexpr (W == H) {
+    return v;
   } else {
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; ++h)
-        maximum[h] = values[k * heads + h] > maximum[h] ? values[k * heads + h] : maximum[h];
+    Vec<A, W / 2> low, high;
+    memcpy(&low, &v, sizeof(low));
+    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    return fold_to_heads<A, W / 2, H>(combine(low, high), combine);
   }
 }
 
-// values -= shift[h], then exp, and sum[h] over edges.
-template <class A>
-inline void exp_and_sum(A* values, int64_t edges, int64_t heads, const A* shift, A* sum) {
-  constexpr int W = kLanes<A>;
-  const int64_t count = edges * heads;
-  for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
-  if (W % heads == 0) {
-    const int64_t room = padded<A>(edges, heads);
-    Vec<A, W> shifts{}, total{};
-    for (int64_t l = 0; l < W; ++l) shifts[l] = shift[l % heads];
-    for (int64_t i = 0; i < room; i += W) store<W>(values + i, load<W>(values + i) - shifts);
-    exp_array(values, count);
-    for (int64_t i = count; i < room; ++i) values[i] = 0;
-    for (int64_t i = 0; i < room; i += W) total += load<W>(values + i);
-    for (int64_t l = 0; l < W; ++l) sum[l % heads] += total[l];
+// The heads' numbers repeated over a whole vector.
+template <class A, int W, int H>
+inline Vec<A, W> repeat_heads(Vec<A, H> v) {
+  if constexpr (W == H) {
+    return v;
+  } else if constexpr (H == 1) {
+    return splat<A, W>(v);
   } else {
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; ++h) values[k * heads + h] -= shift[h];
-    exp_array(values, count);
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; ++h) sum[h] += values[k * heads + h];
+    const Vec<A, W / 2> half = repeat_heads<A, W / 2, H>(v);
+    Vec<A, W> both;
+    memcpy(&both, &half, sizeof(half));
+    memcpy(reinterpret_cast<char*>(&both) + sizeof(half), &half, sizeof(half));
+    return both;
   }
+}
+
+template <class A>
+inline void fill_padding(A* values, int64_t edges, int64_t heads, A value) {
+  const int64_t room = padded<A>(edges, heads);
+  for (int64_t i = edges * heads; i < room; ++i) values[i] = value;
+}
+
+template <class A>
+constexpr A kMinusInfinity = -static_cast<A>(__builtin_inff());
+
+// What softmax needs of a piece of a row: values become exp(values - maximum), with
+//   maximum[h] = max over edges (-inf for none),  sum[h] = sum over edges of the new values.
+// Where all of a piece is masked out (maximum -inf), 0 is subtracted instead: -inf - -inf would be NaN.
+template <class A, int64_t H>
+inline void softmax_piece(A* values, int64_t edges, Heads<H>, A* maximum, A* sum) {
+  constexpr int W = H > kLanes<A> ? static_cast<int>(H) : kLanes<A>;  // (kLanes divides every larger constant H)
+  constexpr int V = kLanes<A>, parts = W / V;
+  constexpr int F = H < V ? static_cast<int>(H) : V;  // heads in one vector
+  const int64_t room = padded<A>(edges, H);
+  fill_padding(values, edges, H, kMinusInfinity<A>);
+  for (int part = 0; part < parts; ++part) {
+    Vec<A, V> best = splat<A, V>(kMinusInfinity<A>), total{};
+    for (int64_t i = part * V; i < room; i += W) {
+      const Vec<A, V> v = load<V>(values + i);
+      best = v > best ? v : best;
+    }
+    const Vec<A, F> top = fold_to_heads<A, V, F>(best, [](auto a, auto b) { return a > b ? a : b; });
+    store<F>(maximum + part * V, top);
+    const Vec<A, F> zero{};
+    const Vec<A, V> shift = repeat_heads<A, V, F>(top == kMinusInfinity<A> ? zero : top);
+    for (int64_t i = part * V; i < room; i += W) {
+      const Vec<A, V> v = exp_vector<V>(load<V>(values + i) - shift);
+      store<V>(values + i, v);
+      total += v;
+    }
+    store<F>(sum + part * V, fold_to_heads<A, V, F>(total, [](auto a, auto b) { return a + b; }));
+  }
+}
+
+template <class A>
+inline void softmax_piece(A* values, int64_t edges, int64_t heads, A* maximum, A* sum) {
+  for (int64_t h = 0; h < heads; ++h) {
+    maximum[h] = kMinusInfinity<A>;
+    sum[h] = 0;
+  }
+  for (int64_t k = 0; k < edges; ++k)
+    for (int64_t h = 0; h < heads; ++h)
+      maximum[h] = values[k * heads + h] > maximum[h] ? values[k * heads + h] : maximum[h];
+  for (int64_t k = 0; k < edges; ++k)
+    for (int64_t h = 0; h < heads; ++h)
+      values[k * heads + h] -= maximum[h] == kMinusInfinity<A> ? A{0} : maximum[h];
+  fill_padding(values, edges, heads, kMinusInfinity<A>);
+  exp_padded(values, padded<A>(edges, heads));
+  for (int64_t k = 0; k < edges; ++k)
+    for (int64_t h = 0; h < heads; ++h) sum[h] += values[k * heads + h];
 }
 
 // Inverted dropout: kept weights grow by 1 / (1 - p).

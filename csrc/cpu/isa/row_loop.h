@@ -97,7 +97,8 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
     score.logits(row, begin, edges, p);
     for (int64_t k = 0; k < edges; ++k)
       for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= lse[row * heads + h];
-    exp_array(p, edges * heads);
+    fill_padding(p, edges, heads, A{0});
+    exp_padded(p, padded<A>(edges, heads));
     if (dropout.active()) {
       dropout.factors(g.edge_id + begin, edges, heads, factor);
       multiply_array(p, factor, padded<A>(edges, heads));
@@ -107,11 +108,11 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
   });
 }
 
-// out [num_dst, heads, channels] (where the score has values), lse [num_dst, heads], alpha [edges, heads] (optional).
-// A row without edges gets zeros and lse = -inf.
+// out [num_dst, heads, channels] (where the score has values), lse [num_dst, heads], alpha [edges, heads] (optional),
+// bias [heads, channels] added to out (optional). A row without edges gets the bias alone, and lse = -inf.
 template <class Score>
 void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
-             void* out, typename Score::A* lse, typename Score::A* alpha, int threads) {
+             const typename Score::A* bias, void* out, typename Score::A* lse, typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
   int64_t channels = 0, out_bytes = 0;
@@ -121,20 +122,14 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
     advise_huge_pages(out, g.num_dst * out_bytes);
   }
   const int64_t width = heads * channels, state_size = 2 * heads + width;  // maximum, sum, weighted sum of values
-  const A minus_infinity = -static_cast<A>(__builtin_inff());
   Scratch<A> scratch(threads, kPieceEdges, heads, 2);
 
   const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, int worker) {
     A *maximum = state, *sum = state + heads, *acc = state + 2 * heads;
-    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1), *shift = factor;
+    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
     const int64_t edges = end - begin;
-    with_heads(heads, [&](auto h_count) {
-      score.logits(row, begin, edges, p);
-      max_over_edges<A>(p, edges, h_count, maximum);
-      // exp(-inf - -inf) would turn a segment that is masked out whole into NaN.
-      for (int64_t h = 0; h < h_count; ++h) shift[h] = maximum[h] == minus_infinity ? A{0} : maximum[h];
-      exp_and_sum<A>(p, edges, h_count, shift, sum);
-    });
+    score.logits(row, begin, edges, p);
+    with_heads(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
     if constexpr (Score::has_values) {
       if (dropout.active()) {
         dropout.factors(g.edge_id + begin, edges, heads, factor);
@@ -150,12 +145,12 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
     A *maximum = states, *sum = states + heads, *acc = states + 2 * heads, *scale = scratch.array(worker, 1);
     if (count > 1) {
       for (int64_t h = 0; h < heads; ++h) {
-        A top = minus_infinity;
+        A top = kMinusInfinity<A>;
         for (int64_t s = 0; s < count; ++s) top = states[s * stride + h] > top ? states[s * stride + h] : top;
         A total = 0;
         for (int64_t s = 0; s < count; ++s) {
           A& m = states[s * stride + h];
-          m = m == minus_infinity ? A{0} : static_cast<A>(::exp(m - top));  // from here on the segment's factor
+          m = m == kMinusInfinity<A> ? A{0} : static_cast<A>(::exp(m - top));  // from here on the segment's factor
           total += states[s * stride + heads + h] * m;
         }
         for (int64_t c = h * channels; c < (h + 1) * channels; ++c) {
@@ -173,11 +168,11 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         constexpr int W = decltype(lanes)::value;
         const Vec<A, W> total = load<W>(sum + h), zero{};
         store<W>(scale + h, empty ? zero : A{1} / total);
-        store<W>(lse + row * heads + h, empty ? zero + minus_infinity : load<W>(maximum + h) + log_vector<W>(total));
+        store<W>(lse + row * heads + h, empty ? zero + kMinusInfinity<A> : load<W>(maximum + h) + log_vector<W>(total));
       });
     });
     if constexpr (Score::has_values)
-      score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, heads, channels);
+      score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, bias, heads, channels);
   };
 
   for_each_row<A>(g.rowptr, g.num_dst, state_size, threads, partial, finish);

@@ -71,9 +71,10 @@ void add_rows_and_dot(A* acc, const void* const* rows, const A* weight, A* dot, 
   }
 }
 
-template <int W, class A, class S>
+template <int W, class A, class S, class T>
 void dot_row(A* dot, const void* a_row, const void* b_row, int64_t heads, int64_t channels) {
-  const auto *a = static_cast<const S*>(a_row), *b = static_cast<const S*>(b_row);
+  const auto* a = static_cast<const S*>(a_row);
+  const auto* b = static_cast<const T*>(b_row);
   const int64_t whole = channels - channels % W, last = channels - W;
   for (int64_t h = 0; h < heads; ++h, a += channels, b += channels) {
     Vec<A, W> sum{};
@@ -84,13 +85,18 @@ void dot_row(A* dot, const void* a_row, const void* b_row, int64_t heads, int64_
 }
 
 template <int W, class A, class S>
-void write_row(void* out_row, const A* acc, const A* scale, int64_t heads, int64_t channels) {
+void write_row(void* out_row, const A* acc, const A* scale, const A* shift, int64_t heads, int64_t channels) {
   auto* out = static_cast<S*>(out_row);
   const int64_t whole = channels - channels % W, last = channels - W;
-  for (int64_t h = 0; h < heads; ++h, out += channels, acc += channels) {
+  for (int64_t h = 0; h < heads; ++h) {
     const Vec<A, W> s = splat<A, W>(scale[h]);
-    for (int64_t c = 0; c < whole; c += W) store<W>(out + c, load<W>(acc + c) * s);
-    if (whole != channels) store<W>(out + last, load<W>(acc + last) * s);
+    const int64_t base = h * channels;
+    const auto step = [&](int64_t at) {
+      const Vec<A, W> value = load<W>(acc + at) * s;
+      store<W>(out + at, shift ? value + load<W>(shift + at) : value);
+    };
+    for (int64_t c = base; c < base + whole; c += W) step(c);
+    if (whole != channels) step(base + last);
   }
 }
 
@@ -100,7 +106,8 @@ constexpr RowOps<typename Accumulate<S>::type> make_ops() {
   return {{add_rows<W, 1, A, S>, add_rows<W, 2, A, S>, add_rows<W, 3, A, S>, add_rows<W, 4, A, S>},
           {add_rows_and_dot<W, 1, A, S>, add_rows_and_dot<W, 2, A, S>, add_rows_and_dot<W, 3, A, S>,
            add_rows_and_dot<W, 4, A, S>},
-          dot_row<W, A, S>,
+          dot_row<W, A, S, S>,
+          dot_row<W, A, S, A>,
           write_row<W, A, S>};
 }
 

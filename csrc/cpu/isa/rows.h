@@ -12,6 +12,10 @@ namespace gattn::cpu::GATTN_ISA {
 
 constexpr int kRowsAtOnce = 4;
 
+// The storage type that is the accumulate type itself.
+template <class A>
+constexpr DType kWide = sizeof(A) == 8 ? DType::f64 : DType::f32;
+
 // Weights and dots of several rows lie as [rows, heads]; add[u] and add_dot[u] take u + 1 rows.
 template <class A>
 struct RowOps {
@@ -21,10 +25,11 @@ struct RowOps {
   // the same, and dot[u, h] = <row[u][h], local[h]>
   void (*add_dot[kRowsAtOnce])(A* acc, const Row* row, const A* weight, A* dot, Row local, int64_t heads,
                                int64_t channels);
-  // dot[h] = <a[h], b[h]>
+  // dot[h] = <a[h], b[h]>, b stored as a or as A
   void (*dot)(A* dot, Row a, Row b, int64_t heads, int64_t channels);
-  // out[h, c] = acc[h, c] * scale[h], rounded to the storage type
-  void (*write)(void* out, const A* acc, const A* scale, int64_t heads, int64_t channels);
+  void (*dot_wide)(A* dot, Row a, Row b, int64_t heads, int64_t channels);
+  // out[h, c] = acc[h, c] * scale[h] + shift[h, c], rounded to the storage type; shift is optional
+  void (*write)(void* out, const A* acc, const A* scale, const A* shift, int64_t heads, int64_t channels);
 };
 
 // The operations for rows stored as `dtype` (whose accumulate type is A).

@@ -25,14 +25,14 @@ void gather_limit(const Problem& problem, const void* x, void* out) {
         [&](int64_t row, A* states, int64_t count, int) {
           for (int64_t s = 1; s < count; ++s)
             for (int64_t c = 0; c < width; ++c) states[c] += states[s * state_stride<A>(width) + c];
-          rows.ops->write(static_cast<char*>(out) + row * rows.bytes, states, ones.get(), 1, width);
+          rows.ops->write(static_cast<char*>(out) + row * rows.bytes, states, ones.get(), nullptr, 1, width);
         });
   });
 }
 
 // The symbol dispatch.cpp declares for each instruction set.
 extern const Kernels table;
-const Kernels table = {GATTN_STRING(GATTN_ISA), gat_forward, gat_backward, edge_softmax_forward,
-                       edge_softmax_backward, gather_limit};
+const Kernels table = {GATTN_STRING(GATTN_ISA), gat_forward,          gat_backward,          gat_node_scores,
+                       gat_node_gradients,      edge_softmax_forward, edge_softmax_backward, gather_limit};
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -1,0 +1,300 @@
+"""The GAT layer behind its linear map in one op: node scores, attention with score ``gat``, bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gattn import reference
+from gattn.backends import _C, select_backend
+from gattn.graph import Graph
+from gattn.ops.double_backward import differentiate_backward, unpack_graph
+from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
+
+
+def gat_layer(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    graph: Graph,
+    a_edge: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    negative_slope: float = 0.2,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    return_attention: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r""":func:`gattn.ops.gat` with :math:`a^{src}_j = \langle x_j, att^{src} \rangle`, :math:`a^{dst}_i` likewise,
+    plus ``bias``, for graphs with one set of nodes.
+
+    The node scores and their gradients ride along in passes over ``x`` that are made anyway, which spares a layer
+    several tensors of size ``N * H * C`` in each direction.
+
+    Args:
+        x: ``[N, H, C]``, float32, float64, bfloat16 or float16.
+        att_src: ``[H, C]``, like ``att_dst`` and ``bias`` in ``x``'s dtype, or float32 for half precision.
+        att_dst: ``[H, C]``.
+        graph: The adjacency, with as many sources as targets.
+        a_edge: ``[E, H]``, added to the logits, or ``None``.
+        bias: ``[H * C]``, added to the result, or ``None``.
+        negative_slope, dropout_p, seed, return_attention, backend: As in :func:`gattn.ops.gat`.
+
+    Returns:
+        ``out`` ``[N, H, C]`` in ``x``'s dtype, or ``(out, alpha)``.
+
+    Raises:
+        TypeError: A dtype does not fit.
+        ValueError: A shape, a device or an argument does not fit.
+    """
+    check_graph(graph)
+    if graph.num_src != graph.num_dst:
+        raise ValueError(
+            f"Expected a graph with one set of nodes (got {graph.num_src} sources and {graph.num_dst} targets). Use "
+            f"gattn.ops.gat for bipartite graphs."
+        )
+    check_features("x", x, graph.num_src, graph)
+    _, heads, channels = x.shape
+    att_src = check_logits("att_src", att_src, (heads, channels), x.dtype, graph)
+    att_dst = check_logits("att_dst", att_dst, (heads, channels), x.dtype, graph)
+    if bias is not None:
+        bias = check_logits("bias", bias, (heads * channels,), x.dtype, graph)
+    if a_edge is not None:
+        a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
+    check_dropout(dropout_p)
+    if select_backend(backend, x.device) == "reference":
+        result = reference.gat_layer(
+            x,
+            att_src,
+            att_dst,
+            graph,
+            a_edge,
+            bias=bias,
+            negative_slope=negative_slope,
+            dropout_p=dropout_p,
+            seed=seed,
+        )
+        return result if return_attention else result[0]
+    out, _, _, _, alpha = _gat_layer(
+        x if x.is_contiguous() else x.contiguous(),
+        att_src,
+        att_dst,
+        a_edge,
+        bias,
+        graph.data,
+        seed_tensor(dropout_p, seed),
+        graph.num_edges,
+        negative_slope,
+        dropout_p,
+        return_attention,
+    )
+    return (out, alpha) if return_attention else out
+
+
+def _forward_cpu(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    a_edge: Tensor | None,
+    bias: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    num_edges: int,
+    negative_slope: float,
+    dropout_p: float,
+    with_alpha: bool,
+) -> tuple[Tensor, ...]:
+    outputs = _forward_fake(
+        x, att_src, att_dst, a_edge, bias, graph, seed, num_edges, negative_slope, dropout_p, with_alpha
+    )
+    out, a_src, a_dst, lse, alpha = outputs
+    _C.gat_layer_forward(
+        capsule(graph),
+        capsule(x),
+        capsule(att_src),
+        capsule(att_dst),
+        capsule(a_edge),
+        capsule(bias),
+        capsule(a_src),
+        capsule(a_dst),
+        negative_slope,
+        dropout_p,
+        seed_value(seed),
+        capsule(out),
+        capsule(lse),
+        capsule(alpha) if with_alpha else None,
+        torch.get_num_threads(),
+    )
+    return outputs
+
+
+def _forward_fake(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    a_edge: Tensor | None,
+    bias: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    num_edges: int,
+    negative_slope: float,
+    dropout_p: float,
+    with_alpha: bool,
+) -> tuple[Tensor, ...]:
+    nodes, heads = x.shape[0], x.shape[1]
+    scores = [att_src.new_empty(nodes, heads) for _ in range(3)]  # a_src, a_dst, lse
+    return torch.empty_like(x), *scores, att_src.new_empty(num_edges if with_alpha else 0, heads)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    x, att_src, att_dst, a_edge, bias, graph, seed, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
+    out, a_src, a_dst, lse, alpha = outputs
+    ctx.mark_non_differentiable(a_src, a_dst, lse, *(() if ctx.with_alpha else (alpha,)))
+    saved_alpha = alpha if ctx.with_alpha else None
+    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, lse, saved_alpha)
+
+
+def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor | None, ...]:
+    grad_alpha = others[-1]
+    if grad_out is None and grad_alpha is None:
+        return (None,) * 11
+    x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, lse, alpha = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    dx, datt_src, datt_dst, da_edge, dbias = _gat_layer_backward(
+        torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
+        None if grad_alpha is None else grad_alpha.contiguous(),
+        x,
+        att_src,
+        att_dst,
+        a_edge,
+        bias,
+        graph,
+        seed,
+        out,
+        a_src,
+        a_dst,
+        lse,
+        None if grad_alpha is None else alpha,
+        ctx.negative_slope,
+        ctx.dropout_p,
+        a_edge is not None and needs[3],
+    )
+    return dx, datt_src, datt_dst, da_edge if needs[3] else None, dbias if needs[4] else None, *[None] * 6
+
+
+def _backward_cpu(
+    grad_out: Tensor,
+    grad_alpha: Tensor | None,
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    a_edge: Tensor | None,
+    bias: Tensor | None,
+    graph: Tensor,
+    seed: Tensor | None,
+    out: Tensor,
+    a_src: Tensor,
+    a_dst: Tensor,
+    lse: Tensor,
+    alpha: Tensor | None,
+    negative_slope: float,
+    dropout_p: float,
+    need_a_edge: bool,
+) -> tuple[Tensor, ...]:
+    grads = _empty_gradients(x, att_src, att_dst, a_edge, bias, need_a_edge)
+    _C.gat_layer_backward(
+        capsule(graph),
+        capsule(x),
+        capsule(att_src),
+        capsule(att_dst),
+        capsule(a_edge),
+        capsule(bias),
+        capsule(a_src),
+        capsule(a_dst),
+        negative_slope,
+        dropout_p,
+        seed_value(seed),
+        capsule(out),
+        capsule(lse),
+        capsule(alpha),
+        capsule(grad_out),
+        capsule(grad_alpha),
+        capsule(grads[0]),
+        capsule(grads[3]) if need_a_edge else None,
+        capsule(grads[1]),
+        capsule(grads[2]),
+        capsule(grads[4]) if bias is not None else None,
+        torch.get_num_threads(),
+    )
+    return grads
+
+
+def _empty_gradients(
+    x: Tensor, att_src: Tensor, att_dst: Tensor, a_edge: Tensor | None, bias: Tensor | None, need_a_edge: bool
+) -> tuple[Tensor, ...]:
+    return (
+        torch.empty_like(x),
+        torch.empty_like(att_src),
+        torch.empty_like(att_dst),
+        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else att_src.new_empty(0),
+        torch.empty_like(bias) if bias is not None else att_src.new_empty(0),
+    )
+
+
+def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    att_src, att_dst, a_edge, bias = rest[:4]
+    return _empty_gradients(x, att_src, att_dst, a_edge, bias, rest[-1])
+
+
+def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
+    ctx.negative_slope, ctx.dropout_p = inputs[14:16]
+    ctx.save_for_backward(*inputs[:9])
+
+
+def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_out, grad_alpha, x, att_src, att_dst, a_edge, bias, packed, seed = ctx.saved_tensors
+    graph = unpack_graph(packed, x.size(0), num_src=x.size(0))
+
+    def forward(
+        x: Tensor, att_src: Tensor, att_dst: Tensor, a_edge: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return reference.gat_layer(
+            x,
+            att_src,
+            att_dst,
+            graph,
+            a_edge,
+            bias=bias,
+            negative_slope=ctx.negative_slope,
+            dropout_p=ctx.dropout_p,
+            seed=seed,
+        )
+
+    inputs = (x, att_src, att_dst, a_edge, bias)
+    grads = differentiate_backward(forward, inputs, (grad_out, grad_alpha), grad_grads)
+    return (grads[5], grads[6], *grads[:5], *[None] * 10)
+
+
+_gat_layer_backward = register(
+    "gat_layer_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor att_src, Tensor att_dst, "
+    "Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, Tensor out, Tensor a_src, Tensor a_dst, Tensor lse, "
+    "Tensor? alpha, float negative_slope, float dropout_p, bool need_a_edge) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    cpu=_backward_cpu,
+    fake=_backward_fake,
+    setup_context=_setup_double,
+    backward=_double_backward,
+)
+_gat_layer = register(
+    "gat_layer(Tensor x, Tensor att_src, Tensor att_dst, Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, "
+    "SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    cpu=_forward_cpu,
+    fake=_forward_fake,
+    setup_context=_setup_context,
+    backward=_backward,
+)
