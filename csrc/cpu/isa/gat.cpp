@@ -7,6 +7,8 @@ namespace gattn::cpu::GATTN_ISA {
 
 namespace {
 
+constexpr int64_t kScoresAhead = 32;  // edges; a source's scores are one short read, mostly from the outer caches
+
 template <class A_, class I_>
 struct Gat {
   using A = A_;
@@ -32,8 +34,11 @@ struct Gat {
         Vec<A, W> mine{};
         if (a_dst) mine = load<W>(a_dst + row * h_count + h);
         const I* source = g.col + slot;
-        for (int64_t k = 0; k < edges; ++k)
+        for (int64_t k = 0; k < edges; ++k) {
+          if (slot + k + kScoresAhead < g.num_edges)
+            __builtin_prefetch(a_src + static_cast<int64_t>(source[k + kScoresAhead]) * h_count + h);
           store<W>(t + k * h_count + h, mine + load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h));
+        }
         if (a_edge == nullptr) return;
         const I* edge = g.edge_id + slot;
         for (int64_t k = 0; k < edges; ++k) {
@@ -214,14 +219,18 @@ void run_backward(const Problem& problem, const GatInputs& in, const SavedForBac
 
 // Nodes are handled in blocks whose size depends on their number alone, so that sums over nodes come out the same
 // for any number of threads: one partial sum a block, added up in order.
-constexpr int64_t kBlocks = 64;
+struct Blocks {
+  int64_t nodes, size, count;
+  explicit Blocks(int64_t nodes_) : nodes(nodes_), size((nodes_ + 63) / 64 > 512 ? (nodes_ + 63) / 64 : 512) {
+    count = (nodes + size - 1) / size;
+  }
+};
 
 template <class Body>
-void for_each_block(int64_t nodes, int threads, const Body& body) {
-  const int64_t size = (nodes + kBlocks - 1) / kBlocks;
-  parallel_tasks(kBlocks, threads, [&](int64_t block, int) {
-    const int64_t begin = block * size, end = begin + size < nodes ? begin + size : nodes;
-    body(block, begin, end);
+void for_each_block(const Blocks& blocks, int threads, const Body& body) {
+  parallel_tasks(blocks.count, threads, [&](int64_t block, int) {
+    const int64_t begin = block * blocks.size, end = begin + blocks.size;
+    body(block, begin, end < blocks.nodes ? end : blocks.nodes);
   });
 }
 
@@ -235,9 +244,10 @@ void run_node_gradients(const Problem& problem, const void* x, const GatParamete
   const RowOps<A>& wide = row_ops<A>(kWide<A>, channels);
   const auto *da_src = static_cast<const A*>(grads.a_src), *da_dst = static_cast<const A*>(grads.a_dst);
   const void* att_dst = parameters.att_dst;
-  Buffer<A> partial(kBlocks * 4 * width), ones(heads);
+  const Blocks blocks(g.num_src);
+  Buffer<A> partial(blocks.count * 4 * width), ones(heads);
   for (int64_t h = 0; h < heads; ++h) ones[h] = 1;
-  for_each_block(g.num_src, problem.threads, [&](int64_t block, int64_t begin, int64_t end) {
+  for_each_block(blocks, problem.threads, [&](int64_t block, int64_t begin, int64_t end) {
     A *src = partial.get() + block * 4 * width, *dst = src + width, *bias = dst + width, *row = bias + width;
     memset(src, 0, 3 * width * sizeof(A));
     for (int64_t i = begin; i < end; ++i) {
@@ -255,7 +265,7 @@ void run_node_gradients(const Problem& problem, const void* x, const GatParamete
   for (int part = 0; part < 3; ++part) {
     if (totals[part] == nullptr) continue;
     memset(totals[part], 0, width * sizeof(A));
-    for (int64_t block = 0; block < kBlocks; ++block)
+    for (int64_t block = 0; block < blocks.count; ++block)
       for (int64_t c = 0; c < width; ++c) totals[part][c] += partial[(block * 4 + part) * width + c];
   }
 }
@@ -268,7 +278,7 @@ void gat_node_scores(const Problem& problem, const void* x, const GatParameters&
     const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
     const int64_t heads = problem.heads, channels = problem.channels;
     const Rows<A> features(x, problem.dtype, heads, channels);
-    for_each_block(g.num_src, problem.threads, [&](int64_t, int64_t begin, int64_t end) {
+    for_each_block(Blocks(g.num_src), problem.threads, [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         features.ops->dot_wide(static_cast<A*>(a_src) + i * heads, features[i], parameters.att_src, heads, channels);
         features.ops->dot_wide(static_cast<A*>(a_dst) + i * heads, features[i], parameters.att_dst, heads, channels);
