@@ -103,14 +103,14 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             "backend": self.backend,
         }
         bias: OptTensor = self.bias
-        if x_dst is x_src and x_src.dtype is self.att_src.dtype:  # not bipartite, not under autocast
-            fused_bias = bias if self.concat else None
-            out: Any = gat_layer(
-                x_src, self.att_src[0], self.att_dst[0], edges.graph, a_edge, bias=fused_bias, **options
-            )
-            bias = None if self.concat else bias
+        out: Any
+        if x_dst is x_src:
+            inner, bias = (bias, None) if self.concat else (None, bias)
+            att = self.att_src[0], self.att_dst[0]
+            out = gat_layer(x_src, *att, edges.graph, a_edge, bias=inner, **options)
         else:
-            a_src, a_dst = node_scores(x_src, x_dst, self.att_src, self.att_dst)
+            a_src = node_scores(x_src, self.att_src)
+            a_dst = None if x_dst is None else node_scores(x_dst, self.att_dst)
             out = gat(x_src, a_src, a_dst, edges.graph, a_edge, **options)
         alpha = None
         if return_attention_weights:
@@ -120,12 +120,11 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             out = out + res
         if bias is not None:
             out = out + bias
-        score_dtype = torch.promote_types(x_src.dtype, self.att_src.dtype)
-        if out.dtype is not score_dtype:  # under autocast, without a bias
-            out = out.to(score_dtype)
+        dtype = self.att_src.dtype  # PyG's scores have it, and so its results, also under autocast
+        out = out if out.dtype is dtype else out.to(dtype)
         if alpha is None:
             return out
-        return attention_result(out, alpha.to(score_dtype), edges, flow=flow, self_loops=self_loops)
+        return attention_result(out, alpha.to(dtype), edges, flow=flow, self_loops=self_loops)
 
     def _odd_flow(self, x: Tensor | OptPairTensor) -> str | None:
         if self.flow == "source_to_target" or isinstance(x, Tensor):
