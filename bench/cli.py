@@ -85,23 +85,18 @@ def _show(entry: dict[str, Any]) -> str:
     shape = f"{case['in_channels']} -> {case['heads']} x {case['channels']}"
     lines = [f"\n{entry['title']}: {case['num_nodes']:,} nodes, {case['num_edges']:,} edges, {shape}"]
     lines.append(
-        table(
-            rows, ["forward + backward", "median", "quartiles", "/ gattn", "peak memory", "/ gattn", "error"]
-        )
+        table(rows, ["forward + backward", "median", "quartiles", "/ gattn", "peak memory", "/ gattn", "error"])
     )
     for direction, limit in (("forward", "gather"), ("backward", "gather_transposed")):
         if entry["kernel"]:
             own, bound = (seconds(entry["kernel"][key]["median"]) for key in (direction, limit))
-            lines.append(
-                f"kernel {direction} {own}, {times(over_limit(entry, direction))} the gather limit of {bound}"
-            )
+            lines.append(f"kernel {direction} {own}, {times(over_limit(entry, direction))} the gather limit of {bound}")
     return "\n".join(lines + notes)
 
 
 def _list(peers: dict[str, Any], layer: str) -> str:
     rows = [
-        [name, f"{case.num_nodes:,}", f"{case.num_edges:,}", graphs.title(case)]
-        for name, case in graphs.CASES.items()
+        [name, f"{case.num_nodes:,}", f"{case.num_edges:,}", graphs.title(case)] for name, case in graphs.CASES.items()
     ]
     lines = [table(rows, ["graph", "nodes", "edges", "what"]), ""]
     for name, peer in peers.items():
@@ -144,10 +139,7 @@ def run(args: argparse.Namespace) -> int:
         if not draw(record.data, args.png):
             say("gattn bench: no chart: no graph has times of gattn and of a peer")
     bad = [
-        c["title"]
-        for g in record.data["graphs"]
-        for c in g["contenders"].values()
-        if c["status"] in ("red", "failed")
+        c["title"] for g in record.data["graphs"] for c in g["contenders"].values() if c["status"] in ("red", "failed")
     ]
     if bad:
         say(f"gattn bench: no speed for {', '.join(sorted(set(bad)))}: see the reasons above")

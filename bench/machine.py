@@ -58,9 +58,7 @@ def _commit() -> dict[str, Any] | None:
     # An installed copy may lie inside somebody else's checkout; its commit says nothing about gattn.
     if top is None or not (Path(top) / "bench" / "machine.py").is_file():
         return None
-    changed = _git(
-        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!bench/results", ":/!README.md"
-    )
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!bench/results", ":/!README.md")
     return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(changed)}
 
 

@@ -75,9 +75,7 @@ def in_subprocess(case: GraphCase, layer: str, peer: str, threads: int) -> dict[
     if not supported():
         return {"reason": "needs Linux's /proc/self/clear_refs"}
     request = json.dumps({"case": case.as_dict(), "layer": layer, "peer": peer, "threads": threads})
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, request], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", __name__, request], capture_output=True, text=True, check=False)
     if done.returncode < 0:
         return {"reason": f"killed by signal {-done.returncode}; signal 9 usually means out of memory"}
     if done.returncode > 0:

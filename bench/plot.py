@@ -31,9 +31,7 @@ def draw(run: dict[str, Any], path: Path) -> bool:
     for k, (name, title) in enumerate(others.items()):
         found = [(i, r) for i, graph in enumerate(graphs) if (r := ratio(graph, name)) is not None]
         places = [i + (k - (len(others) - 1) / 2) * width for i, _ in found]
-        bars = axes.bar(
-            places, [r for _, r in found], 0.92 * width, label=title, color=COLOURS[k % len(COLOURS)]
-        )
+        bars = axes.bar(places, [r for _, r in found], 0.92 * width, label=title, color=COLOURS[k % len(COLOURS)])
         axes.bar_label(bars, [times(r) for _, r in found], padding=2, fontsize=8)
     axes.axhline(1, color="black", linewidth=1)
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}

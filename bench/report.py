@@ -172,12 +172,8 @@ def replace_block(text: str, block: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite or check the blocks."""
     parser = argparse.ArgumentParser(prog="python -m gattn.bench.report", description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 if a block is out of date"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=DIRECTORY.parents[1], help="folder of README.md and docs/"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a block is out of date")
+    parser.add_argument("--root", type=Path, default=DIRECTORY.parents[1], help="folder of README.md and docs/")
     parser.add_argument("--results", type=Path, default=DIRECTORY, help="folder of the JSON results")
     args = parser.parse_args(argv)
     stale = []

@@ -46,9 +46,7 @@ def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
     for path in sorted(paths):
         data = json.loads(path.read_text())
         if data.get("schema") != SCHEMA:
-            raise ValueError(
-                f"{path}: got schema {data.get('schema')!r}, expected {SCHEMA}; run the benchmark again"
-            )
+            raise ValueError(f"{path}: got schema {data.get('schema')!r}, expected {SCHEMA}; run the benchmark again")
         if data["finished"]:
             runs.append(data)
     return runs

@@ -35,9 +35,7 @@ STAGES = ("layer", "kernel", "memory")
 class Session:
     """Measures graph after graph into a :class:`Record`; ``tell`` shows progress to a person."""
 
-    def __init__(
-        self, settings: Settings, peers: dict[str, Peer], record: Record, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, settings: Settings, peers: dict[str, Peer], record: Record, tell: Callable[[str], None]) -> None:
         self.settings, self.peers, self.record, self.tell = settings, peers, record, tell
         torch.set_num_threads(settings.threads)
         record.data["limits"]["copy_bytes_per_second"] = limits.copy_bandwidth()

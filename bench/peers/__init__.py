@@ -96,9 +96,7 @@ def node_bytes(case: GraphCase) -> int:
     return 8 * 4 * case.num_nodes * max(case.in_channels, case.heads * case.channels)
 
 
-def copy_parameters(
-    module: torch.nn.Module, values: dict[str, Tensor], names: dict[str, str]
-) -> dict[str, Tensor]:
+def copy_parameters(module: torch.nn.Module, values: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
     """Copy canonical ``values`` into ``module``; ``names`` maps its parameters to canonical names.
 
     Returns the module's parameters by canonical name. A parameter left over on either side is an error, so

@@ -68,12 +68,8 @@ def test_gather_reads_each_edges_row_once(problem: Problem) -> None:
     source, target = problem.edge_index
     back = limits.transposed(graph)
     out = torch.empty_like(x)
-    torch.testing.assert_close(
-        limits.gather(x, graph, out), torch.zeros_like(x).index_add(0, target, x[source])
-    )
-    torch.testing.assert_close(
-        limits.gather(x, back, out), torch.zeros_like(x).index_add(0, source, x[target])
-    )
+    torch.testing.assert_close(limits.gather(x, graph, out), torch.zeros_like(x).index_add(0, target, x[source]))
+    torch.testing.assert_close(limits.gather(x, back, out), torch.zeros_like(x).index_add(0, source, x[target]))
 
 
 def test_copy_bandwidth_is_plausible() -> None:

@@ -86,9 +86,7 @@ def test_blocks_are_rewritten_and_checked(tmp_path: Path, case: GraphCase) -> No
     assert "not installed: dgl" in (tmp_path / "docs" / "benchmarks.md").read_text()
 
 
-def test_missing_marks_are_an_error(
-    tmp_path: Path, case: GraphCase, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_marks_are_an_error(tmp_path: Path, case: GraphCase, capsys: pytest.CaptureFixture[str]) -> None:
     where = _tree(tmp_path, case)
     (tmp_path / "README.md").write_text("no marks")
     assert report.main(where) == 2
