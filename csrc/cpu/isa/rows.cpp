@@ -67,7 +67,7 @@ void add_rows_and_dot(A* acc, const void* const* rows, const A* weight, A* dot, 
       end = step(load<W>(acc + base + last), load_end<W, A>(local + base, channels), base + last);
     for (int64_t c = base; c < base + whole; c += W) store<W>(acc + c, step(load<W>(acc + c), load<W>(local + c), c));
     if (whole != channels) store<W>(acc + base + last, end);
-    for (int u = 0; u < U; ++u) dot[u * heads + h] = sum_lanes<A, W>(product[u]);
+    sum_lanes_of<A, W, U>(product, dot + h, heads);
   }
 }
 

@@ -168,16 +168,55 @@ inline Vec<A, W> splat(A value) {
   }
 }
 
-// Sum of the lanes, by halves: a fixed order, so the result does not depend on how the loop was scheduled.
-template <class A, int W>
-inline A sum_lanes(Vec<A, W> v) {
-  if constexpr (W == 1) {
+// shuffle<i...>(a, b): lanes of a and b, numbered through.
+#if defined(__clang__)
+template <int... Lanes>
+inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
+  return __builtin_shufflevector(a, b, Lanes...);
+}
+#else
+template <int... Lanes>
+inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
+  return __builtin_shuffle(a, b, Vec<int32_t, 4>{Lanes...});
+}
+#endif
+
+// Sums halves onto each other until H lanes are left: a fixed order, whatever the loop around it does.
+template <class A, int W, int H>
+inline Vec<A, H> halve_to(Vec<A, W> v) {
+  if constexpr (W == H) {
     return v;
   } else {
     Vec<A, W / 2> low, high;
     memcpy(&low, &v, sizeof(low));
     memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
-    return sum_lanes<A, W / 2>(low + high);
+    return halve_to<A, W / 2, H>(low + high);
+  }
+}
+
+template <class A, int W>
+inline A sum_lanes(Vec<A, W> v) {
+  if constexpr (W >= 4 && sizeof(A) == 4) {
+    const Vec<A, 4> four = halve_to<A, W, 4>(v);
+    const Vec<A, 4> two = four + shuffle<2, 3, 2, 3>(four, four);
+    return two[0] + two[1];
+  } else {
+    return halve_to<A, W, 1>(v);
+  }
+}
+
+// sums[u * stride] = sum of the lanes of v[u]
+template <class A, int W, int U>
+inline void sum_lanes_of(const Vec<A, W> (&v)[U], A* sums, int64_t stride) {
+  if constexpr (U == 4 && W >= 4 && sizeof(A) == 4) {  // all four by transposing, in the same order of additions
+    const Vec<A, 4> a = halve_to<A, W, 4>(v[0]), b = halve_to<A, W, 4>(v[1]);
+    const Vec<A, 4> c = halve_to<A, W, 4>(v[2]), d = halve_to<A, W, 4>(v[3]);
+    const Vec<A, 4> ab = shuffle<0, 4, 1, 5>(a, b) + shuffle<2, 6, 3, 7>(a, b);
+    const Vec<A, 4> cd = shuffle<0, 4, 1, 5>(c, d) + shuffle<2, 6, 3, 7>(c, d);
+    const Vec<A, 4> all = shuffle<0, 1, 4, 5>(ab, cd) + shuffle<2, 3, 6, 7>(ab, cd);
+    for (int u = 0; u < 4; ++u) sums[u * stride] = all[u];
+  } else {
+    for (int u = 0; u < U; ++u) sums[u * stride] = sum_lanes<A, W>(v[u]);
   }
 }
 
