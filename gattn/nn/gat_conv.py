@@ -106,7 +106,7 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         out: Any
         if x_dst is x_src:
             inner, bias = (bias, None) if self.concat else (None, bias)
-            att = self.att_src[0], self.att_dst[0]
+            att = (a.view(self.heads, self.out_channels) for a in (self.att_src, self.att_dst))
             out = gat_layer(x_src, *att, edges.graph, a_edge, bias=inner, **options)
         else:
             a_src = node_scores(x_src, self.att_src)
@@ -140,12 +140,12 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         src, dst = pair
         assert src.dim() == 2, "Static graphs not supported in 'GATConv'"
         heads, channels = self.heads, self.out_channels
-        res = self.res(dst) if self.res is not None and dst is not None else None
-        lin_src, lin_dst = (self.lin, self.lin) if self.lin is not None else (self.lin_src, self.lin_dst)
-        x_src = lin_src(src).view(-1, heads, channels)
-        if dst is src and lin_dst is lin_src:
-            return x_src, x_src, res
-        return x_src, None if dst is None else lin_dst(dst).view(-1, heads, channels), res
+        res, lin = self.res, self.lin
+        res = res(dst) if res is not None and dst is not None else None
+        x_src = (self.lin_src if lin is None else lin)(src).view(-1, heads, channels)
+        if dst is None or (dst is src and lin is not None):
+            return x_src, None if dst is None else x_src, res
+        return x_src, (self.lin_dst if lin is None else lin)(dst).view(-1, heads, channels), res
 
     def _edge_scores(self, edges: Edges) -> OptTensor:
         """Logits ``[E, H]`` of the edge features, for the rewritten edges."""
