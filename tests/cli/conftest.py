@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from gattn.cli import main
 
@@ -19,6 +20,15 @@ class Outcome(NamedTuple):
 
 
 Gattn = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny graphs train and check fastest so; ``--threads`` changes it for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

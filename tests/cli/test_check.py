@@ -109,9 +109,7 @@ def shrink_large_rows(out, graph):
     return out * factor[:, None, None]
 
 
-def test_a_planted_fault_is_found_and_the_printed_command_shows_it_again(
-    gattn_command, monkeypatch, tmp_path
-):
+def test_a_planted_fault_is_found_and_the_printed_command_shows_it_again(gattn_command, monkeypatch, tmp_path):
     plant(monkeypatch, shrink_large_rows)
     options = ("--op", "gat", "--backend", "reference", "--dtype", "fp32,fp64", "--cases", 40)
     status, _, err = gattn_command("check", *options, "--write", tmp_path / "results.json")
@@ -132,9 +130,7 @@ def test_a_wrong_gradient_is_found(gattn_command, monkeypatch):
     status, _, err = gattn_command("check", "--op", "gat", "--backend", "reference", "--cases", 4)
     assert status == 1
     assert "grad x" in err
-    assert "out" not in {
-        word for line in err.splitlines() if line.startswith("FAILED") for word in line.split()
-    }
+    assert "out" not in {word for line in err.splitlines() if line.startswith("FAILED") for word in line.split()}
 
 
 def test_a_backend_that_raises_fails(gattn_command, monkeypatch):

@@ -69,9 +69,7 @@ def test_bad_usage_of_the_installed_command():
 
 
 def test_a_missing_package_is_a_mistake_in_one_line():
-    with pytest.raises(
-        terminal.UsageError, match=r"drawing needs no_such_package .*pip install no_such_package"
-    ):
+    with pytest.raises(terminal.UsageError, match=r"drawing needs no_such_package .*pip install no_such_package"):
         terminal.require("no_such_package", "drawing")
 
 
@@ -105,9 +103,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys):
         for text in "abc":
             progress.advance(text)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split("  ")[:2] for line in lines] == [
-        [f"step {i + 1}/3", text] for i, text in enumerate("abc")
-    ]
+    assert [line.split("  ")[:2] for line in lines] == [[f"step {i + 1}/3", text] for i, text in enumerate("abc")]
     assert "\r" not in "".join(lines)
 
 

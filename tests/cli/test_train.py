@@ -22,13 +22,6 @@ pytest.importorskip("torch_geometric")
 KARATE = ("train", "--dataset", "karate", "--epochs", "20", "--threads", "1", "--no-plot")
 
 
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def metrics(folder: Path) -> list[dict[str, object]]:
     """The metrics of a run without what a clock decides."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
