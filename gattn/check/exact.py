@@ -25,14 +25,11 @@ def split(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return high, values - high
 
 
-class ExactSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ExactSums(TorchDispatchMode):
     """While entered, fp64 sums by index, forward and backward, are rounded once, not after every addition.
 
     These are the sums over a node's edges: ``index_add``, and the gradient of indexing (``index_put``).
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -78,7 +78,7 @@ class Trainer:
         self.optimizer.zero_grad()
         scores = self.model(self.data.dropped_features(self.config.dropout), self.data.edge_index)
         loss = F.cross_entropy(scores[self.data.train], self.data.y[self.data.train])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return loss.item()
 
