@@ -57,9 +57,7 @@ def collect() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "packages": {name: _version_of(name) for name in PACKAGES},
-        "backends": {
-            name: {"usable": usable, "reason": reason} for name, (usable, reason) in gattn.backends().items()
-        },
+        "backends": {name: {"usable": usable, "reason": reason} for name, (usable, reason) in gattn.backends().items()},
     }
 
 

@@ -60,9 +60,7 @@ def _backends(asked: str) -> list[str]:
     if asked == "all":
         chosen = [name for name, (usable, _) in known.items() if usable and name != "reference"]
         if not chosen:
-            reasons = "; ".join(
-                f"{name}: {reason}" for name, (_, reason) in known.items() if name != "reference"
-            )
+            reasons = "; ".join(f"{name}: {reason}" for name, (_, reason) in known.items() if name != "reference")
             raise UsageError(f"no backend to check is usable here ({reasons})")
         return chosen
     if asked not in known:
@@ -88,9 +86,7 @@ def _plan(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
         yield ops[number % len(ops)], dtypes[number // len(ops) % len(dtypes)], number
 
 
-def _check(
-    op: str, dtype: str, number: int, backends: list[str], args: argparse.Namespace
-) -> Iterator[Entry]:
+def _check(op: str, dtype: str, number: int, backends: list[str], args: argparse.Namespace) -> Iterator[Entry]:
     """One entry of the results for each backend."""
     from gattn.check.measure import DTYPES, Standard, draw_case, run_backend
     from gattn.check.ops import OPS

@@ -31,6 +31,9 @@ class ExactSums(TorchDispatchMode):
     These are the sums over a node's edges: ``index_add``, and the gradient of indexing (``index_put``).
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -216,8 +216,7 @@ class Standard:
         if results.keys() != self.truth.keys():
             raise ValueError(f"got {sorted(results)}, expected {sorted(self.truth)}")
         return {
-            name: max(self._score(name, value, norm) for norm in (_l2, _largest_row))
-            for name, value in results.items()
+            name: max(self._score(name, value, norm) for norm in (_l2, _largest_row)) for name, value in results.items()
         }
 
     def _score(self, name: str, value: Tensor, norm: Any) -> float:

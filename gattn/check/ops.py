@@ -74,6 +74,4 @@ def _edge_softmax_terms(t: Tensors, grads: Tensors, graph: Graph, options: dict[
 
 
 register(Op("gat", _draw_gat, _call_gat, _gat_terms, wide=("a_src", "a_dst", "a_edge")))
-register(
-    Op("edge_softmax", _draw_edge_softmax, _call_edge_softmax, _edge_softmax_terms, without=("attention",))
-)
+register(Op("edge_softmax", _draw_edge_softmax, _call_edge_softmax, _edge_softmax_terms, without=("attention",)))

@@ -67,9 +67,7 @@ class Results:
     def regressions(self, baseline: Results) -> list[Regression]:
         """What is worse here than in ``baseline``, over the cases that both have."""
         if self.header["seed"] != baseline.header["seed"]:
-            raise UsageError(
-                f"the baseline has --seed {baseline.header['seed']}, this sweep {self.header['seed']}"
-            )
+            raise UsageError(f"the baseline has --seed {baseline.header['seed']}, this sweep {self.header['seed']}")
         shared = [key for key in self.cases if key in baseline.cases]
         if not shared:
             raise UsageError("the baseline has none of this sweep's cases")
@@ -107,8 +105,7 @@ class Results:
                 worst[group] = max(worst.get(group, (-1.0, "")), (from_json(value), number))
         groups = self._groups(self.cases)
         return [
-            (group, len(values), statistics.median(values), *worst[group])
-            for group, values in sorted(groups.items())
+            (group, len(values), statistics.median(values), *worst[group]) for group, values in sorted(groups.items())
         ]
 
 

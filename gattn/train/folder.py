@@ -37,9 +37,7 @@ class RunFolder:
         """Start a new run; an earlier one is only replaced when told to."""
         if self.config.exists():
             if not overwrite:
-                what = (
-                    "a finished run: give" if self.summary.exists() else "an unfinished run: give --resume,"
-                )
+                what = "a finished run: give" if self.summary.exists() else "an unfinished run: give --resume,"
                 raise UsageError(f"{self.path} holds {what} --overwrite, or another --out")
             self._clear()
         elif self.path.is_dir() and any(self.path.iterdir()):
