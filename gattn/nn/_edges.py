@@ -125,9 +125,7 @@ class _Pattern(NamedTuple):
     graph: Graph
 
 
-def _read_sparse(
-    conv: Any, adj: Adj, edge_attr: OptTensor, x_src: Tensor, x_dst: OptTensor, self_loops: bool
-) -> Edges:
+def _read_sparse(conv: Any, adj: Adj, edge_attr: OptTensor, x_src: Tensor, x_dst: OptTensor, self_loops: bool) -> Edges:
     _check_size(conv, conv._check_input(adj, None), x_src, x_dst)
     if self_loops and conv.edge_dim is not None and isinstance(adj, SparseTensor):
         raise NotImplementedError(
@@ -135,9 +133,7 @@ def _read_sparse(
             "'edge_index' in a 'SparseTensor' form"
         )
     if self_loops and edge_attr is not None and not isinstance(adj, SparseTensor):
-        raise AssertionError(
-            "Expected the edge features in the values of a sparse 'edge_index' with self-loops to add"
-        )
+        raise AssertionError("Expected the edge features in the values of a sparse 'edge_index' with self-loops to add")
     pattern = _pattern(adj, self_loops)
     if edge_attr is None and conv.edge_dim is not None and _has_features(adj):
         adj = _append_loops(adj, conv.fill_value) if self_loops else adj
@@ -156,9 +152,7 @@ def _pattern(adj: Adj, self_loops: bool) -> _Pattern:
             adj.indices()  # raises for an uncoalesced one, whose edges have no agreed order
         with torch.no_grad():
             looped = _append_loops(adj, 1.0) if self_loops else None
-        pattern = known[self_loops] = _Pattern(
-            version, looped, Graph.from_adj_t(adj if looped is None else looped)
-        )
+        pattern = known[self_loops] = _Pattern(version, looped, Graph.from_adj_t(adj if looped is None else looped))
     return pattern
 
 

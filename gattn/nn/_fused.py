@@ -71,9 +71,7 @@ class FusedConv:
     def _replaced(self, names: set[str]) -> set[str]:
         # Leaving explain mode parks the class's compiled `propagate` on the instance.
         own = type(self).__dict__.get("_jinja_propagate")
-        return {
-            n for n in names if n != "propagate" or getattr(self.__dict__[n], "__func__", None) is not own
-        }
+        return {n for n in names if n != "propagate" or getattr(self.__dict__[n], "__func__", None) is not own}
 
     def _report_fallback(self, reason: str) -> None:
         """Log ``reason``, once for this module."""
@@ -87,10 +85,7 @@ class FusedConv:
 def has_forward_hooks(module: nn.Module) -> bool:
     """Whether calling ``module`` runs more than its ``forward``."""
     return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 

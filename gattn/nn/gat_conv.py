@@ -106,8 +106,8 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         out: Any
         if x_dst is x_src:
             inner, bias = (bias, None) if self.concat else (None, bias)
-            att = (a.view(self.heads, self.out_channels) for a in (self.att_src, self.att_dst))
-            out = gat_layer(x_src, *att, edges.graph, a_edge, bias=inner, **options)
+            att_src, att_dst = (att.view(x_src.shape[1:]) for att in (self.att_src, self.att_dst))
+            out = gat_layer(x_src, att_src, att_dst, edges.graph, a_edge, bias=inner, **options)
         else:
             a_src = node_scores(x_src, self.att_src)
             a_dst = None if x_dst is None else node_scores(x_dst, self.att_dst)
@@ -156,9 +156,7 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             return edge_scores(edge_attr, lin_edge, self.att_edge)
         if isinstance(fill_value, str) and fill_value in _LINEAR_FILLS and is_plain(lin_edge):
             # Rewriting the [E, H] logits spares two copies of the [E, D] features.
-            return with_loop_attr(
-                edge_scores(edge_attr, lin_edge, self.att_edge), edges, fill_value, self.flow
-            )
+            return with_loop_attr(edge_scores(edge_attr, lin_edge, self.att_edge), edges, fill_value, self.flow)
         return edge_scores(with_loop_attr(edge_attr, edges, fill_value, self.flow), lin_edge, self.att_edge)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

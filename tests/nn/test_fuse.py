@@ -146,9 +146,7 @@ def test_lazy_model(case):
 
 def test_graph_sequential(case):
     torch.manual_seed(1)
-    net = GraphSequential(
-        "x, edge_index", [(GATConv(5, 4), "x, edge_index -> x"), nn.ReLU(), nn.Linear(4, 2)]
-    )
+    net = GraphSequential("x, edge_index", [(GATConv(5, 4), "x, edge_index -> x"), nn.ReLU(), nn.Linear(4, 2)])
     net = net.double()
     expected = net(case.x, case.edge_index)
     assert len(fuse(net)) == 1
@@ -174,9 +172,7 @@ def hetero():
     sizes = {"user": 7, "item": 9}
     x = {kind: torch.randn(n, 5, generator=generator, dtype=torch.float64) for kind, n in sizes.items()}
     edges = {
-        (src, rel, dst): torch.stack(
-            [torch.randint(sizes[kind], (20,), generator=generator) for kind in (src, dst)]
-        )
+        (src, rel, dst): torch.stack([torch.randint(sizes[kind], (20,), generator=generator) for kind in (src, dst)])
         for src, rel, dst in HETERO_TYPES
     }
     return x, edges

@@ -73,7 +73,7 @@ def test_csc_with_self_loops(make_twins):
 
 def test_sparse_with_self_loops_and_edge_attr(make_twins):
     adj = to_torch_csr_tensor(EDGES, size=(4, 4))
-    both_raise(make_twins, AssertionError, "", (X, adj, torch.randn(4, 3)), ("edge_dim", 3))
+    both_raise(make_twins, AssertionError, None, (X, adj, torch.randn(4, 3)), ("edge_dim", 3))
 
 
 def test_static_graph(make_twins):
@@ -89,7 +89,7 @@ def test_fill_value(make_twins):
 
 @pytest.mark.parametrize("rows", [3, 5])
 def test_edge_attr_of_another_length(make_twins, rows):
-    both_raise(make_twins, IndexError, "", (X, EDGES, torch.randn(rows, 3)), ("edge_dim", 3))
+    both_raise(make_twins, IndexError, None, (X, EDGES, torch.randn(rows, 3)), ("edge_dim", 3))
 
 
 def test_edge_attr_of_another_length_without_self_loops():
@@ -98,8 +98,8 @@ def test_edge_attr_of_another_length_without_self_loops():
 
 
 def test_feature_size_and_dtype(make_twins):
-    both_raise(make_twins, RuntimeError, "", (torch.randn(4, 9), EDGES))
-    both_raise(make_twins, RuntimeError, "", (X.double(), EDGES))
+    both_raise(make_twins, RuntimeError, None, (torch.randn(4, 9), EDGES))
+    both_raise(make_twins, RuntimeError, None, (X.double(), EDGES))
 
 
 @pytest.mark.parametrize("option", [{"flow": "sideways"}, {"node_dim": 0}, {"colour": "red"}])

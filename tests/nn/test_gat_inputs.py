@@ -27,9 +27,7 @@ def assert_same_edges(got, expected):
     else:
         assert got.layout is expected.layout
         assert got.shape == expected.shape
-        assert torch.equal(got.to_dense(), expected.to_dense()) or torch.allclose(
-            got.to_dense(), expected.to_dense()
-        )
+        assert torch.equal(got.to_dense(), expected.to_dense()) or torch.allclose(got.to_dense(), expected.to_dense())
 
 
 @pytest.mark.parametrize("weights", [None, True, False, 1, 0, torch.tensor(True)], ids=str)
@@ -137,9 +135,7 @@ def test_edge_index_class(make_twins, assert_same, case, flow, self_loops, sized
         edge_index = edge_index.sort_by(sort_order)[0]
     plain, fused = make_twins(5, 4, heads=2, flow=flow, add_self_loops=self_loops, edge_dim=3)
     result = assert_same(plain, fused, case.x, edge_index, case.edge_attr, return_attention_weights=True)
-    assert_same_edges(
-        result[1][0], plain(case.x, edge_index, case.edge_attr, return_attention_weights=True)[1][0]
-    )
+    assert_same_edges(result[1][0], plain(case.x, edge_index, case.edge_attr, return_attention_weights=True)[1][0])
 
 
 def test_bipartite_edge_index_class(make_twins, assert_same, bipartite):
@@ -167,9 +163,7 @@ def test_non_contiguous(make_twins, assert_same, case):
 
 def test_sparse_features(make_twins, case):
     plain, fused = make_twins(5, 4, heads=2)
-    torch.testing.assert_close(
-        fused(case.x.to_sparse(), case.edge_index), plain(case.x.to_sparse(), case.edge_index)
-    )
+    torch.testing.assert_close(fused(case.x.to_sparse(), case.edge_index), plain(case.x.to_sparse(), case.edge_index))
 
 
 def test_edge_index_changed_in_place(make_twins, assert_same, case):

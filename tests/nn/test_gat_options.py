@@ -23,7 +23,7 @@ FILLS = {
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 @pytest.mark.parametrize(
     ("heads", "concat", "residual", "bias", "self_loops", "edges"),
-    itertools.product((1, 3), (True, False), (True, False), (True, False), (True, False), (True, False)),
+    list(itertools.product((1, 3), (True, False), (True, False), (True, False), (True, False), (True, False))),
 )
 def test_options(make_twins, assert_same, make_case, heads, concat, residual, bias, self_loops, edges, dtype):
     case = make_case(dtype=dtype)
@@ -52,7 +52,7 @@ def test_fill_without_dropped_loops(make_twins, assert_same, case):
 
 
 @pytest.mark.parametrize(
-    ("residual", "self_loops", "edges"), itertools.product((True, False), (True, False), (True, False))
+    ("residual", "self_loops", "edges"), list(itertools.product((True, False), (True, False), (True, False)))
 )
 def test_bipartite(make_twins, assert_same, bipartite, residual, self_loops, edges):
     case = bipartite
