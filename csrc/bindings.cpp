@@ -204,7 +204,6 @@ struct GatLayerCall {
     check_optional(bias, "bias", call.accumulate, {heads * channels});
     parameters = {att_src->data, att_dst->data};
     call.inputs.bias = bias->data;
-    call.inputs.att_src = att_src->data;
   }
 };
 
@@ -240,9 +239,15 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
   const cpu::Buffer<char> da_src(bytes), da_dst(bytes);
   arguments.gradients.a_src = da_src.get();
   arguments.gradients.a_dst = da_dst.get();
+  // In half precision the gradient of x is rounded once, when all of it is there.
+  const bool half = call.accumulate != call.problem.dtype;
+  const cpu::Buffer<float> wide_dx(half ? call.sizes.num_src * heads * channels : 0);
+  void* const final_dx = arguments.gradients.x;
+  arguments.gradients.wide_x = half;
+  if (half) arguments.gradients.x = wide_dx.get();
   cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
   cpu::kernels().gat_node_gradients(call.problem, call.x->data, layer.parameters, arguments.saved.grad_out,
-                                    arguments.gradients, {datt_src->data, datt_dst->data, dbias->data});
+                                    arguments.gradients, {final_dx, datt_src->data, datt_dst->data, dbias->data});
 }
 
 struct EdgeSoftmaxCall {

@@ -26,19 +26,19 @@ struct Problem {
 struct GatInputs {
   const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
   double negative_slope = 0.2;
-  const void* bias = nullptr;     // [heads * channels], added to out; optional
-  const void* att_src = nullptr;  // backward: a_src was <x, att_src>, so x's gradient gains grad a_src * att_src
+  const void* bias = nullptr;  // [heads * channels], added to out; optional
 };
 struct GatGradients {
   void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
+  bool wide_x = false;  // x's gradient is in the accumulate dtype, not rounded to the features' yet
 };
 
 // The layer's own part: a_src = <x, att_src>, a_dst = <x, att_dst> for every node, parameters [heads, channels].
 struct GatParameters {
   const void *att_src = nullptr, *att_dst = nullptr;
 };
-struct GatParameterGradients {
-  void *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;  // bias is optional
+struct GatLayerGradients {
+  void *x = nullptr, *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;  // bias is optional
 };
 
 // Score of `edge_softmax`: the caller's logits, without values.
@@ -61,9 +61,10 @@ struct Kernels {
   void (*gat_backward)(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
   // a_src, a_dst [nodes, heads]
   void (*gat_node_scores)(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
-  // From the gradients of a_src, a_dst and out: completes x's gradient by grad a_dst * att_dst, sums the parameters'.
+  // From the gradients gat_backward gave and that of out: completes x's gradient by what flows through the scores,
+  // and sums the parameters'. Both gradients of x may be the same memory unless the first is wide.
   void (*gat_node_gradients)(const Problem&, const void* x, const GatParameters&, const void* grad_out,
-                             const GatGradients&, const GatParameterGradients&);
+                             const GatGradients&, const GatLayerGradients&);
   void (*edge_softmax_forward)(const Problem&, const EdgeInputs&, const ForwardOutputs&);
   void (*edge_softmax_backward)(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
   // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.

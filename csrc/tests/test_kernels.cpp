@@ -59,13 +59,14 @@ struct Case {
   int64_t heads = 1, channels = 1;
   double dropout_p = 0.0;
   bool with_target = true, with_edge = true, with_attention = true;
+  bool layer = false;  // node scores, attention and bias, as GATConv has them
   int threads = 1;
 
   std::string name() const {
     return std::string(list.name) + ", " + dtype_name(dtype) + (wide ? ", int64" : ", int32") + ", " +
            std::to_string(heads) + "x" + std::to_string(channels) + ", dropout " + std::to_string(dropout_p) +
-           (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") + (with_attention ? ", alpha" : "") + ", " +
-           kernels().name;
+           (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") + (with_attention ? ", alpha" : "") +
+           (layer ? ", layer, " : ", ") + kernels().name;
   }
 };
 
@@ -92,78 +93,126 @@ cpu::Problem problem_of(const Case& test, const cpu::PackedGraph& graph) {
 }
 
 struct Results {
-  Array out, lse, alpha, dx, da_src, da_dst, da_edge;
+  Array a_src, a_dst, out, lse, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias;
+};
+
+struct GatTest {
+  const Case& test;
+  const DType logit = accumulate_dtype(test.dtype);
+  const int64_t n_src = test.list.num_src, n_dst = test.list.num_dst, heads = test.heads, channels = test.channels;
+  const int64_t edges = static_cast<int64_t>(test.list.edges.size());
+  const cpu::PackedGraph graph = pack(test);
+  const Array x = random_array(test.dtype, {n_src, heads, channels}, 11);
+  const Array a_src = random_array(logit, {n_src, heads}, 12), a_dst = random_array(logit, {n_dst, heads}, 13);
+  const Array a_edge = random_array(logit, {edges, heads}, 14);
+  const Array grad_out = random_array(test.dtype, {n_dst, heads, channels}, 15);
+  const Array grad_alpha = random_array(logit, {edges, heads}, 16);
+  const Array att_src = random_array(logit, {heads, channels}, 17),
+              att_dst = random_array(logit, {heads, channels}, 18);
+  const Array bias = random_array(logit, {heads, channels}, 19);
+
+  Results run(int threads) const {
+    auto problem = problem_of(test, graph);
+    problem.threads = threads;
+    Results r{{logit, {n_src, heads}},    {logit, {n_dst, heads}},    {test.dtype, {n_dst, heads, channels}},
+              {logit, {n_dst, heads}},    {logit, {edges, heads}},    {test.dtype, {n_src, heads, channels}},
+              {logit, {n_src, heads}},    {logit, {n_dst, heads}},    {logit, {edges, heads}},
+              {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}}};
+    cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
+                      test.with_edge ? a_edge.data() : nullptr, 0.2};
+    const cpu::GatParameters parameters{att_src.data(), att_dst.data()};
+    if (test.layer) {
+      kernels().gat_node_scores(problem, x.data(), parameters, r.a_src.data(), r.a_dst.data());
+      in.a_src = r.a_src.data();
+      in.a_dst = r.a_dst.data();
+      in.bias = bias.data();
+    }
+    void* alpha = test.with_attention ? r.alpha.data() : nullptr;
+    kernels().gat_forward(problem, in, {r.out.data(), r.lse.data(), alpha});
+    const cpu::GatGradients gradients{r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
+                                      test.with_edge ? r.da_edge.data() : nullptr};
+    const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
+    kernels().gat_backward(problem, in, {r.out.data(), r.lse.data(), grad_out.data(), grad, alpha}, gradients);
+    if (test.layer)
+      kernels().gat_node_gradients(problem, x.data(), parameters, grad_out.data(), gradients,
+                                   {r.dx.data(), r.datt_src.data(), r.datt_dst.data(), r.dbias.data()});
+    return r;
+  }
+
+  // <x, att> of every node, [nodes, heads].
+  Numbers node_scores(const Array& att) const {
+    Numbers scores(n_src * heads);
+    for (int64_t i = 0; i < x.size(); ++i) scores[i / channels] += x.get(i) * att.get(i % (heads * channels));
+    return scores;
+  }
+
+  void compare_with_naive(const Results& got) const {
+    const auto numbers = [](const Array& array) {
+      Numbers result(array.size());
+      for (int64_t i = 0; i < array.size(); ++i) result[i] = array.get(i);
+      return result;
+    };
+    const Numbers from = test.layer ? node_scores(att_src) : numbers(a_src);
+    const Numbers to = test.layer ? node_scores(att_dst) : numbers(a_dst);
+    Naive naive{test.list, heads, channels, 0.2, test.dropout_p, 0x123456789abcdefull, {}, {}, {}};
+    naive.t.resize(edges * heads);
+    naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
+      naive.t[eh] = from[j] + (test.with_target ? to[i] : 0) + (test.with_edge ? a_edge.get(eh) : 0);
+    });
+    const Numbers lse = naive.softmax(), alpha = naive.alpha();
+    Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
+    Numbers on_alpha(alpha.size());
+    naive.each_channel([&](int64_t j, int64_t i, int64_t eh) {
+      out[i] += alpha[eh] * x.get(j);
+      dx[j] += alpha[eh] * grad_out.get(i);
+      on_alpha[eh] += grad_out.get(i) * x.get(j);
+    });
+    if (test.with_attention)
+      for (size_t i = 0; i < on_alpha.size(); ++i) on_alpha[i] += grad_alpha.get(i);
+    const Numbers dt = naive.backward(on_alpha);
+    naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
+      da_src[j] += dt[eh];
+      da_dst[i] += dt[eh];
+    });
+
+    const std::string name = test.name();
+    if (test.layer) {
+      Numbers datt_src(heads * channels), datt_dst(datt_src.size()), dbias(datt_src.size());
+      for (int64_t i = 0; i < x.size(); ++i) {
+        const int64_t hc = i % (heads * channels);
+        out[i] += bias.get(hc);
+        dx[i] += da_src[i / channels] * att_src.get(hc) + da_dst[i / channels] * att_dst.get(hc);
+        datt_src[hc] += da_src[i / channels] * x.get(i);
+        datt_dst[hc] += da_dst[i / channels] * x.get(i);
+        dbias[hc] += grad_out.get(i);
+      }
+      compare("a_src", got.a_src, from, logit, name);
+      compare("a_dst", got.a_dst, to, logit, name);
+      compare("datt_src", got.datt_src, datt_src, test.dtype, name);
+      compare("datt_dst", got.datt_dst, datt_dst, test.dtype, name);
+      compare("dbias", got.dbias, dbias, logit, name);
+    }
+    compare("out", got.out, out, test.dtype, name);
+    compare("lse", got.lse, lse, logit, name);
+    if (test.with_attention) compare("alpha", got.alpha, alpha, logit, name);
+    compare("dx", got.dx, dx, test.dtype, name);
+    compare("da_src", got.da_src, da_src, test.dtype, name);
+    if (test.with_target) compare("da_dst", got.da_dst, da_dst, test.dtype, name);
+    if (test.with_edge) compare("da_edge", got.da_edge, dt, test.dtype, name);
+  }
 };
 
 void test_gat(const Case& test) {
-  const DType logit = accumulate_dtype(test.dtype);
-  const int64_t n_src = test.list.num_src, n_dst = test.list.num_dst, heads = test.heads, channels = test.channels;
-  const auto edges = static_cast<int64_t>(test.list.edges.size());
-  const auto graph = pack(test);
-  const Array x = random_array(test.dtype, {n_src, heads, channels}, 11),
-              a_src = random_array(logit, {n_src, heads}, 12);
-  const Array a_dst = random_array(logit, {n_dst, heads}, 13), a_edge = random_array(logit, {edges, heads}, 14);
-  const Array grad_out = random_array(test.dtype, {n_dst, heads, channels}, 15);
-  const Array grad_alpha = random_array(logit, {edges, heads}, 16);
-
-  cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
-                    test.with_edge ? a_edge.data() : nullptr, 0.2};
-  const auto run = [&](int threads) {
-    auto problem = problem_of(test, graph);
-    problem.threads = threads;
-    Results r{{test.dtype, {n_dst, heads, channels}},
-              {logit, {n_dst, heads}},
-              {logit, {edges, heads}},
-              {test.dtype, {n_src, heads, channels}},
-              {logit, {n_src, heads}},
-              {logit, {n_dst, heads}},
-              {logit, {edges, heads}}};
-    void* alpha = test.with_attention ? r.alpha.data() : nullptr;
-    kernels().gat_forward(problem, in, {r.out.data(), r.lse.data(), alpha});
-    const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
-    kernels().gat_backward(problem, in, {r.out.data(), r.lse.data(), grad_out.data(), grad, alpha},
-                           {r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
-                            test.with_edge ? r.da_edge.data() : nullptr});
-    return r;
-  };
-  const Results got = run(test.threads);
-  if (test.threads > 1) {
-    const Results alone = run(1);
-    CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) && same_bytes(got.dx, alone.dx) &&
-              same_bytes(got.da_src, alone.da_src) && same_bytes(got.da_dst, alone.da_dst) &&
-              same_bytes(got.da_edge, alone.da_edge),
-          "threads change bits: " + test.name());
-  }
-
-  Naive naive{test.list, heads, channels, 0.2, test.dropout_p, 0x123456789abcdefull, {}, {}, {}};
-  naive.t.resize(edges * heads);
-  naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
-    naive.t[eh] = a_src.get(j) + (test.with_target ? a_dst.get(i) : 0) + (test.with_edge ? a_edge.get(eh) : 0);
-  });
-  const Numbers lse = naive.softmax(), alpha = naive.alpha();
-  Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
-  Numbers on_alpha(alpha.size());
-  naive.each_channel([&](int64_t j, int64_t i, int64_t eh) {
-    out[i] += alpha[eh] * x.get(j);
-    dx[j] += alpha[eh] * grad_out.get(i);
-    on_alpha[eh] += grad_out.get(i) * x.get(j);
-  });
-  if (test.with_attention)
-    for (size_t i = 0; i < on_alpha.size(); ++i) on_alpha[i] += grad_alpha.get(i);
-  const Numbers dt = naive.backward(on_alpha);
-  naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
-    da_src[j] += dt[eh];
-    da_dst[i] += dt[eh];
-  });
-
-  const std::string name = test.name();
-  compare("out", got.out, out, test.dtype, name);
-  compare("lse", got.lse, lse, logit, name);
-  if (test.with_attention) compare("alpha", got.alpha, alpha, logit, name);
-  compare("dx", got.dx, dx, test.dtype, name);
-  compare("da_src", got.da_src, da_src, test.dtype, name);
-  if (test.with_target) compare("da_dst", got.da_dst, da_dst, test.dtype, name);
-  if (test.with_edge) compare("da_edge", got.da_edge, dt, test.dtype, name);
+  const GatTest gat{test};
+  const Results got = gat.run(test.threads);
+  gat.compare_with_naive(got);
+  if (test.threads == 1) return;
+  const Results alone = gat.run(1);
+  CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) && same_bytes(got.dx, alone.dx) &&
+            same_bytes(got.da_src, alone.da_src) && same_bytes(got.da_dst, alone.da_dst) &&
+            same_bytes(got.da_edge, alone.da_edge) && same_bytes(got.datt_src, alone.datt_src) &&
+            same_bytes(got.datt_dst, alone.datt_dst) && same_bytes(got.dbias, alone.dbias),
+        "threads change bits: " + test.name());
 }
 
 void test_edge_softmax(const Case& test) {
@@ -203,7 +252,7 @@ void test_gather_limit(const Case& test) {
 
 // NaN, infinities and numbers beyond exp: no index or table may be made of one. (What comes out is Python's
 // to test.)
-void test_wild_values(Case test) {
+void test_wild_values(const Case& test) {
   const DType logit = accumulate_dtype(test.dtype);
   const auto edges = static_cast<int64_t>(test.list.edges.size());
   const auto graph = pack(test);
@@ -219,6 +268,15 @@ void test_wild_values(Case test) {
   kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()}, {nullptr, lse.data(), alpha.data()});
   kernels().edge_softmax_backward(problem_of(test, graph), {logits.data()},
                                   {nullptr, lse.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
+}
+
+void test_all(Case test) {
+  test_gat(test);
+  test_edge_softmax(test);
+  test_gather_limit(test);
+  test_wild_values(test);
+  test.layer = true;
+  if (test.list.num_src == test.list.num_dst) test_gat(test);
 }
 
 }  // namespace
@@ -238,10 +296,7 @@ void test_kernels(int threads) {
           test.dropout_p = dropout_p;
           test.wide = shape.first % 2;
           test.threads = threads;
-          test_gat(test);
-          test_edge_softmax(test);
-          test_gather_limit(test);
-          test_wild_values(test);
+          test_all(test);
         }
     for (int options = 0; options < 8; ++options) {
       Case test{small_graphs().back(), dtype};
@@ -260,10 +315,7 @@ void test_kernels(int threads) {
       test.channels = 9;
       test.dropout_p = 0.25;
       test.threads = threads;
-      test_gat(test);
-      test_edge_softmax(test);
-      test_gather_limit(test);
-      test_wild_values(test);
+      test_all(test);
     }
   }
 }

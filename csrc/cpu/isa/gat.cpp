@@ -20,7 +20,8 @@ struct Gat {
   const A *a_src, *a_dst, *a_edge;  // a_dst and a_edge may be null
   A slope;
   int64_t heads;
-  const A *bias, *att_src;  // may be null
+  const A* bias;  // may be null
+  DType dtype;    // of the features
 
   template <class V>
   V activate(V t) const {
@@ -61,16 +62,16 @@ Gat<A, I> make_score(const Problem& problem, const GatInputs& in) {
           static_cast<A>(in.negative_slope),
           problem.heads,
           static_cast<const A*>(in.bias),
-          static_cast<const A*>(in.att_src)};
+          problem.dtype};
 }
 
-// What the source pass reads of a target, in one short row of 4 * heads numbers: a_dst, lse, D (and room, so that
-// a row of 4 fp32 heads is one cache line).
+// What the source pass reads of a target, in one short row of 4 * heads numbers (for 4 fp32 heads a cache line):
+// a_dst, lse, D and, for half precision, the error of D.
 template <class A>
 struct TargetRow {
-  const A *a_dst, *lse, *d;
+  const A *a_dst, *lse, *d, *d_error;
   TargetRow(const A* rows, int64_t target, int64_t heads)
-      : a_dst(rows + target * 4 * heads), lse(a_dst + heads), d(lse + heads) {}
+      : a_dst(rows + target * 4 * heads), lse(a_dst + heads), d(lse + heads), d_error(d + heads) {}
 };
 
 template <class Score>
@@ -104,18 +105,25 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
 // One pass over the transpose. With g_i = dL/dout_i, p = alpha before dropout and r the dropout factor:
 //   dx_j = sum_i r p g_i,   dt_ij = p (r (g_i . x_j + dL/dalpha_ij) - D_i) LeakyReLU'(t_ij),   da_src_j = sum_i dt_ij
 // dt, which da_dst and da_edge are made of, is the only thing of size E that is stored: [E, heads].
+//
+// In half precision D_i = g_i . out_i inherits the rounding of out, an error that is the same for a whole row and so
+// does not average out. There the pass stores dt without LeakyReLU's slope, and p with the sign of t in signed_p; the
+// terms of a row sum to the error of D (sum_j p = 1), and refine() finishes the gradients.
 template <class Score>
 void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, const typename Score::A* grad_alpha,
                  const GatGradients& grads, const Dropout<typename Score::A>& dropout,
-                 const typename Score::A* packed, typename Score::A* dt, int threads) {
+                 const typename Score::A* packed, typename Score::A* dt, typename Score::A* signed_p, int threads) {
   using A = typename Score::A;
   const auto& g = score.g;
   const int64_t heads = score.heads, channels = score.values.channels, width = heads * channels;
   const int64_t state_size = width + heads;  // dx, da_src
   const int64_t row_bytes = score.values.bytes, ahead = prefetch_distance(row_bytes);
+  const DType dx_dtype = grads.wide_x ? kWide<A> : score.dtype;
+  const RowOps<A>& dx_ops = row_ops<A>(dx_dtype, channels);
+  const int64_t dx_bytes = width * dtype_bytes(dx_dtype);
   auto* dx = static_cast<char*>(grads.x);
   auto *da_edge = static_cast<A*>(grads.a_edge), *da_src = static_cast<A*>(grads.a_src);
-  advise_huge_pages(dx, g.num_src * row_bytes);
+  advise_huge_pages(dx, g.num_src * dx_bytes);
   Scratch<A> scratch(threads, kPieceEdges, heads, 5);
 
   const auto partial = [&](int64_t source, int64_t begin, int64_t end, A* state, int worker) {
@@ -168,8 +176,13 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
         for (int64_t e = 0; e < edges; ++e) {
           const TargetRow<A> target(packed, g.row[begin + e], h_count);
           const int64_t i = e * h_count + h;
-          const Vec<A, W> gradient =
-              load<W>(p + i) * (load<W>(dot + i) - load<W>(target.d + h)) * load<W>(slope + i);
+          const Vec<A, W> weight_p = load<W>(p + i), branch = load<W>(slope + i);
+          Vec<A, W> gradient = weight_p * (load<W>(dot + i) - load<W>(target.d + h));
+          if (signed_p) {
+            store<W>(signed_p + begin * heads + i, branch == splat<A, W>(1) ? weight_p : -weight_p);
+          } else {
+            gradient = gradient * branch;
+          }
           store<W>(dot + i, gradient);
           total += gradient;
         }
@@ -177,22 +190,52 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
       });
     });
     if (dt) memcpy(dt + begin * heads, dot, edges * heads * sizeof(A));
-    if (da_edge)
+    if (da_edge && !signed_p)
       for (int64_t e = 0; e < edges; ++e)
         memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[begin + e]) * heads, dot + e * heads, heads * sizeof(A));
   };
 
-  const void* att_src = score.att_src;
   const auto finish = [&](int64_t source, A* states, int64_t count, int worker) {
     A* one = scratch.array(worker, 0);
     for (int64_t h = 0; h < heads; ++h) one[h] = 1;
     for (int64_t s = 1; s < count; ++s)
       for (int64_t i = 0; i < state_size; ++i) states[i] += states[s * state_stride<A>(state_size) + i];
-    if (score.att_src) row_ops<A>(kWide<A>, channels).add[0](states, &att_src, states + width, heads, channels);
-    score.values.ops->write(dx + source * row_bytes, states, one, nullptr, heads, channels);
+    dx_ops.write(dx + source * dx_bytes, states, one, nullptr, heads, channels);
     memcpy(da_src + source * heads, states + width, heads * sizeof(A));
   };
   for_each_row<A>(g.colptr, g.num_src, state_size, threads, partial, finish);
+}
+
+// Takes the error of D out of what source_pass stored: dt = (dt - p * error of D) * slope.
+template <class Score>
+void refine(const Score& score, const GatGradients& grads, typename Score::A* packed, typename Score::A* dt,
+            const typename Score::A* signed_p, int threads) {
+  using A = typename Score::A;
+  const auto& g = score.g;
+  const int64_t heads = score.heads;
+  auto *da_edge = static_cast<A*>(grads.a_edge), *da_src = static_cast<A*>(grads.a_src);
+  reduce_rows<A>(
+      g.rowptr, g.num_dst, heads, threads,
+      [&](int64_t, int64_t begin, int64_t end, A* sum) {
+        add_gathered(dt, g.csr_to_csc, begin, end, g.num_edges, heads, sum);
+      },
+      [&](int64_t row, const A* sum) { memcpy(packed + (row * 4 + 3) * heads, sum, heads * sizeof(A)); });
+  reduce_rows<A>(
+      g.colptr, g.num_src, heads, threads,
+      [&](int64_t, int64_t begin, int64_t end, A* sum) {
+        for (int64_t m = begin; m < end; ++m) {
+          const TargetRow<A> target(packed, g.row[m], heads);
+          for (int64_t h = 0; h < heads; ++h) {
+            const A p = signed_p[m * heads + h];
+            A& gradient = dt[m * heads + h];
+            gradient = (gradient - (p < A{0} ? -p : p) * target.d_error[h]) * (p < A{0} ? score.slope : A{1});
+            sum[h] += gradient;
+          }
+          if (da_edge)
+            memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[m]) * heads, dt + m * heads, heads * sizeof(A));
+        }
+      },
+      [&](int64_t source, const A* sum) { memcpy(da_src + source * heads, sum, heads * sizeof(A)); });
 }
 
 template <class A, class I>
@@ -204,10 +247,13 @@ void run_backward(const Problem& problem, const GatInputs& in, const SavedForBac
   const Dropout<A> dropout(problem.dropout_p, problem.seed);
   const Rows<A> grad_out(saved.grad_out, problem.dtype, heads, problem.channels);
   auto* da_dst = static_cast<A*>(grads.a_dst);
-  Buffer<A> packed(g.num_dst * 4 * heads), dt(da_dst ? g.num_edges * heads : 0);
+  const bool half = problem.dtype == DType::f16 || problem.dtype == DType::bf16;
+  const int64_t scores = g.num_edges * heads;
+  Buffer<A> packed(g.num_dst * 4 * heads), dt(da_dst || half ? scores : 0), signed_p(half ? scores : 0);
   pack_targets(score, saved, packed.get(), problem.threads);
   source_pass(score, grad_out, static_cast<const A*>(saved.grad_alpha), grads, dropout, packed.get(), dt.get(),
-              problem.threads);
+              signed_p.get(), problem.threads);
+  if (half) refine(score, grads, packed.get(), dt.get(), signed_p.get(), problem.threads);
   if (da_dst == nullptr) return;
   reduce_rows<A>(
       g.rowptr, g.num_dst, heads, problem.threads,
@@ -236,14 +282,15 @@ void for_each_block(const Blocks& blocks, int threads, const Body& body) {
 
 template <class A, class I>
 void run_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out_,
-                        const GatGradients& grads, const GatParameterGradients& sums) {
+                        const GatGradients& grads, const GatLayerGradients& sums) {
   const auto g = view_graph(static_cast<const I*>(problem.graph));
   const int64_t heads = problem.heads, channels = problem.channels, width = heads * channels;
-  const Rows<A> features(x, problem.dtype, heads, channels), dx(grads.x, problem.dtype, heads, channels);
+  const Rows<A> features(x, problem.dtype, heads, channels), dx(sums.x, problem.dtype, heads, channels);
+  const Rows<A> partial_dx(grads.x, grads.wide_x ? kWide<A> : problem.dtype, heads, channels);
   const Rows<A> grad_out(grad_out_, problem.dtype, heads, channels);
   const RowOps<A>& wide = row_ops<A>(kWide<A>, channels);
   const auto *da_src = static_cast<const A*>(grads.a_src), *da_dst = static_cast<const A*>(grads.a_dst);
-  const void* att_dst = parameters.att_dst;
+  const void *att_src = parameters.att_src, *att_dst = parameters.att_dst;
   const Blocks blocks(g.num_src);
   Buffer<A> partial(blocks.count * 4 * width), ones(heads);
   for (int64_t h = 0; h < heads; ++h) ones[h] = 1;
@@ -251,14 +298,15 @@ void run_node_gradients(const Problem& problem, const void* x, const GatParamete
     A *src = partial.get() + block * 4 * width, *dst = src + width, *bias = dst + width, *row = bias + width;
     memset(src, 0, 3 * width * sizeof(A));
     for (int64_t i = begin; i < end; ++i) {
-      const void *mine = features[i], *given = grad_out[i], *gradient = dx[i];
+      const void *mine = features[i], *given = grad_out[i], *gradient = partial_dx[i];
       features.ops->add[0](src, &mine, da_src + i * heads, heads, channels);
       features.ops->add[0](dst, &mine, da_dst + i * heads, heads, channels);
       if (sums.bias) features.ops->add[0](bias, &given, ones.get(), heads, channels);
       memset(row, 0, width * sizeof(A));
-      features.ops->add[0](row, &gradient, ones.get(), heads, channels);
+      partial_dx.ops->add[0](row, &gradient, ones.get(), heads, channels);
+      wide.add[0](row, &att_src, da_src + i * heads, heads, channels);
       wide.add[0](row, &att_dst, da_dst + i * heads, heads, channels);
-      features.ops->write(const_cast<void*>(gradient), row, ones.get(), nullptr, heads, channels);
+      dx.ops->write(const_cast<void*>(dx[i]), row, ones.get(), nullptr, heads, channels);
     }
   });
   A* const totals[] = {static_cast<A*>(sums.att_src), static_cast<A*>(sums.att_dst), static_cast<A*>(sums.bias)};
@@ -288,7 +336,7 @@ void gat_node_scores(const Problem& problem, const void* x, const GatParameters&
 }
 
 void gat_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out,
-                        const GatGradients& grads, const GatParameterGradients& sums) {
+                        const GatGradients& grads, const GatLayerGradients& sums) {
   with_types(problem, [&](auto types) {
     run_node_gradients<typename decltype(types)::A, typename decltype(types)::I>(problem, x, parameters, grad_out,
                                                                                  grads, sums);

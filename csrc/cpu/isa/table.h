@@ -10,7 +10,7 @@ void gat_forward(const Problem&, const GatInputs&, const ForwardOutputs&);
 void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
 void gat_node_scores(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
 void gat_node_gradients(const Problem&, const void* x, const GatParameters&, const void* grad_out, const GatGradients&,
-                        const GatParameterGradients&);
+                        const GatLayerGradients&);
 void edge_softmax_forward(const Problem&, const EdgeInputs&, const ForwardOutputs&);
 void edge_softmax_backward(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
 void gather_limit(const Problem&, const void* x, void* out);
