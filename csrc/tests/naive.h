@@ -31,10 +31,10 @@ struct Naive {
         body(e, h, list.edges[e].first * heads + h, list.edges[e].second * heads + h, e * heads + h);
   }
 
-  // From t to p, factor and the rows' log-sum-exp.
+  // From t to p, factor and the rows' statistics [num_dst, 2, heads]: maximum, log of the sum.
   Numbers softmax() {
     Numbers maximum(list.num_dst * heads, -std::numeric_limits<double>::infinity()), sum(maximum.size(), 0.0);
-    Numbers lse(maximum.size());
+    Numbers row_stats(2 * maximum.size());
     p.resize(t.size());
     factor.resize(t.size());
     const uint64_t threshold = dropout_threshold(dropout_p);
@@ -46,8 +46,12 @@ struct Naive {
     });
     each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) { sum[i] += p[eh] = std::exp(p[eh] - maximum[i]); });
     each([&](int64_t, int64_t, int64_t, int64_t i, int64_t eh) { p[eh] /= sum[i]; });
-    for (size_t i = 0; i < lse.size(); ++i) lse[i] = maximum[i] + std::log(sum[i]);
-    return lse;
+    for (int64_t i = 0; i < static_cast<int64_t>(sum.size()); ++i) {
+      double* row = row_stats.data() + i / heads * 2 * heads;
+      row[i % heads] = maximum[i];
+      row[heads + i % heads] = sum[i] == 0.0 ? 0.0 : std::log(sum[i]);
+    }
+    return row_stats;
   }
 
   Numbers alpha() const {

@@ -93,7 +93,7 @@ cpu::Problem problem_of(const Case& test, const cpu::PackedGraph& graph) {
 }
 
 struct Results {
-  Array a_src, a_dst, out, lse, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias;
+  Array a_src, a_dst, out, row_stats, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias;
 };
 
 struct GatTest {
@@ -115,7 +115,7 @@ struct GatTest {
     auto problem = problem_of(test, graph);
     problem.threads = threads;
     Results r{{logit, {n_src, heads}},    {logit, {n_dst, heads}},    {test.dtype, {n_dst, heads, channels}},
-              {logit, {n_dst, heads}},    {logit, {edges, heads}},    {test.dtype, {n_src, heads, channels}},
+              {logit, {n_dst, 2, heads}}, {logit, {edges, heads}},    {test.dtype, {n_src, heads, channels}},
               {logit, {n_src, heads}},    {logit, {n_dst, heads}},    {logit, {edges, heads}},
               {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}}};
     cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
@@ -128,11 +128,11 @@ struct GatTest {
       in.bias = bias.data();
     }
     void* alpha = test.with_attention ? r.alpha.data() : nullptr;
-    kernels().gat_forward(problem, in, {r.out.data(), r.lse.data(), alpha});
+    kernels().gat_forward(problem, in, {r.out.data(), r.row_stats.data(), alpha});
     const cpu::GatGradients gradients{r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
                                       test.with_edge ? r.da_edge.data() : nullptr};
     const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
-    kernels().gat_backward(problem, in, {r.out.data(), r.lse.data(), grad_out.data(), grad, alpha}, gradients);
+    kernels().gat_backward(problem, in, {r.out.data(), r.row_stats.data(), grad_out.data(), grad, alpha}, gradients);
     if (test.layer)
       kernels().gat_node_gradients(problem, x.data(), parameters, grad_out.data(), gradients,
                                    {r.dx.data(), r.datt_src.data(), r.datt_dst.data(), r.dbias.data()});
@@ -159,7 +159,7 @@ struct GatTest {
     naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
       naive.t[eh] = from[j] + (test.with_target ? to[i] : 0) + (test.with_edge ? a_edge.get(eh) : 0);
     });
-    const Numbers lse = naive.softmax(), alpha = naive.alpha();
+    const Numbers row_stats = naive.softmax(), alpha = naive.alpha();
     Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
     Numbers on_alpha(alpha.size());
     naive.each_channel([&](int64_t j, int64_t i, int64_t eh) {
@@ -193,7 +193,7 @@ struct GatTest {
       compare("dbias", got.dbias, dbias, logit, name);
     }
     compare("out", got.out, out, test.dtype, name);
-    compare("lse", got.lse, lse, logit, name);
+    compare("row_stats", got.row_stats, row_stats, logit, name);
     if (test.with_attention) compare("alpha", got.alpha, alpha, logit, name);
     compare("dx", got.dx, dx, test.dtype, name);
     compare("da_src", got.da_src, da_src, test.dtype, name);
@@ -222,10 +222,11 @@ void test_edge_softmax(const Case& test) {
   const auto problem = problem_of(test, graph);
   const Array logits = random_array(logit, {edges, test.heads}, 21),
               grad = random_array(logit, {edges, test.heads}, 22);
-  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}), dt(logit, {edges, test.heads});
-  kernels().edge_softmax_forward(problem, {logits.data()}, {nullptr, lse.data(), alpha.data()});
-  kernels().edge_softmax_backward(problem, {logits.data()}, {nullptr, lse.data(), nullptr, grad.data(), alpha.data()},
-                                  dt.data());
+  Array row_stats(logit, {test.list.num_dst, 2, test.heads}), alpha(logit, {edges, test.heads}),
+      dt(logit, {edges, test.heads});
+  kernels().edge_softmax_forward(problem, {logits.data()}, {nullptr, row_stats.data(), alpha.data()});
+  kernels().edge_softmax_backward(problem, {logits.data()},
+                                  {nullptr, row_stats.data(), nullptr, grad.data(), alpha.data()}, dt.data());
 
   Naive naive{test.list, test.heads, 0, 1.0, test.dropout_p, problem.seed, {}, {}, {}};
   Numbers on_alpha;
@@ -234,7 +235,7 @@ void test_edge_softmax(const Case& test) {
     on_alpha.push_back(grad.get(i));
   }
   const std::string name = "edge_softmax, " + test.name();
-  compare("lse", lse, naive.softmax(), logit, name);
+  compare("row_stats", row_stats, naive.softmax(), logit, name);
   compare("alpha", alpha, naive.alpha(), logit, name);
   compare("dt", dt, naive.backward(on_alpha), logit, name);
 }
@@ -264,10 +265,11 @@ void test_wild_values(const Case& test) {
     else
       logits.at<float>(i) = static_cast<float>(wild[i / 3 % 6]);
   }
-  Array lse(logit, {test.list.num_dst, test.heads}), alpha(logit, {edges, test.heads}), dt(logit, {edges, test.heads});
-  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()}, {nullptr, lse.data(), alpha.data()});
+  Array row_stats(logit, {test.list.num_dst, 2, test.heads}), alpha(logit, {edges, test.heads}),
+      dt(logit, {edges, test.heads});
+  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()}, {nullptr, row_stats.data(), alpha.data()});
   kernels().edge_softmax_backward(problem_of(test, graph), {logits.data()},
-                                  {nullptr, lse.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
+                                  {nullptr, row_stats.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
 }
 
 void test_all(Case test) {
