@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -33,7 +35,17 @@ class Graph:
         data: The packed adjacency.
     """
 
-    __slots__ = ("__weakref__", "_edge_index", "_edges", "_kept", "data", "num_dst", "num_edges", "num_loops", "num_src")
+    __slots__ = (
+        "__weakref__",
+        "_edge_index",
+        "_edges",
+        "_kept",
+        "data",
+        "num_dst",
+        "num_edges",
+        "num_loops",
+        "num_src",
+    )
 
     num_src: int
     num_dst: int
@@ -86,7 +98,7 @@ class Graph:
             )
         if flow not in ("source_to_target", "target_to_source"):
             raise ValueError(f"Expected 'flow' to be 'source_to_target' or 'target_to_source' (got '{flow}')")
-        key = (num_nodes if num_nodes is None or type(num_nodes) is int else tuple(num_nodes), flow, self_loops)
+        key = (num_nodes if num_nodes is None or type(num_nodes) is int else _sizes(num_nodes), flow, self_loops)
         if edge_index.is_inference():  # keeps no version: a change in place could not be seen
             return cls._build(edge_index, key)
         version = edge_index._version
@@ -281,10 +293,10 @@ def _restore(data: Tensor, num_src: int, num_dst: int, num_edges: int, num_loops
 def _sizes(num_nodes: Any) -> tuple[int, int]:
     if num_nodes is None:
         return -1, -1
-    sizes = (num_nodes, num_nodes) if isinstance(num_nodes, int) else tuple(num_nodes)
-    if len(sizes) != 2 or not all(isinstance(size, int) and size >= 0 for size in sizes):
+    sizes = num_nodes if isinstance(num_nodes, Sequence) else (num_nodes, num_nodes)
+    if len(sizes) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in sizes):
         raise ValueError(f"Expected 'num_nodes' to be an int >= 0, (num_src, num_dst) or None (got {num_nodes!r}).")
-    return sizes
+    return int(sizes[0]), int(sizes[1])
 
 
 def _sparse_coordinates(adj_t: Any) -> tuple[Tensor, Tensor]:
