@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Examples are small, but a busy machine may take any time for one.
+settings.register_profile("gattn", deadline=None, max_examples=50)
+settings.load_profile("gattn")
 
 
 @pytest.fixture(scope="session")
