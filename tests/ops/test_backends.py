@@ -1,0 +1,104 @@
+"""Which backend computes: the argument, then ``use_backend``, then the fastest that is usable."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import gattn
+from gattn import _C, Graph, ops
+from gattn.backends import select_backend
+
+Function = Callable[..., Any]
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+
+def test_backends_say_what_they_are() -> None:
+    found = gattn.backends()
+    assert {"reference", "cpu"} <= found.keys()
+    for usable, reason in found.values():
+        assert isinstance(usable, bool)
+        assert reason
+    assert found["reference"][0]
+    assert found["cpu"][0]
+    assert _C.isa() in found["cpu"][1]
+
+
+def test_order_of_choice() -> None:
+    assert select_backend(None, CPU) == "cpu"
+    assert select_backend(None, META) == "reference"
+    with gattn.use_backend("reference"):
+        assert select_backend(None, CPU) == "reference"
+        assert select_backend("cpu", CPU) == "cpu"
+        with gattn.use_backend("cpu"):
+            assert select_backend(None, CPU) == "cpu"
+        with gattn.use_backend(None):
+            assert select_backend(None, META) == "reference"
+        assert select_backend(None, CPU) == "reference"
+    assert select_backend(None, CPU) == "cpu"
+
+
+def test_an_error_inside_restores_the_choice() -> None:
+    with pytest.raises(KeyError), gattn.use_backend("reference"):
+        raise KeyError
+    assert select_backend(None, CPU) == "cpu"
+
+
+def test_other_threads_keep_their_choice() -> None:
+    seen = []
+    with gattn.use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(select_backend(None, CPU)))
+        thread.start()
+        thread.join()
+    assert seen == ["cpu"]
+
+
+def test_unknown_name_is_refused_before_the_block() -> None:
+    with pytest.raises(ValueError, match=r"'reference', 'cpu'.*got 'gpu'"), gattn.use_backend("gpu"):
+        raise AssertionError
+    with pytest.raises(ValueError, match="got ''"):
+        select_backend("", CPU)
+
+
+def test_cpu_backend_refuses_other_devices() -> None:
+    with pytest.raises(ValueError, match=r"got device 'meta'\). Move them"):
+        select_backend("cpu", META)
+
+
+def test_the_choice_reaches_every_op(
+    graph_of: Function, inputs_of: Function, call_op: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of("mixed")
+    used = []
+    for name in ("gat", "gat_layer", "edge_softmax"):
+        real = getattr(gattn.reference, name)
+        monkeypatch.setattr(
+            gattn.reference, name, lambda *a, real=real, name=name, **k: (used.append(name), real(*a, **k))[1]
+        )
+        tensors = inputs_of(name, graph, 2, 3)
+        call_op(name, tensors, graph)
+        assert used == []
+        with gattn.use_backend("reference"):
+            call_op(name, tensors, graph)
+        call_op(name, tensors, graph, backend="reference")
+        assert used == [name, name]
+        used.clear()
+
+
+def test_without_the_compiled_core_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph.from_edge_index(torch.tensor([[0], [0]]), 1)
+    module = sys.modules[select_backend.__module__]  # gattn.backends is the function
+    monkeypatch.setattr(module, "_C", None)
+    monkeypatch.setattr(module, "_BUILD_ERROR", "no such file")
+    usable, reason = gattn.backends()["cpu"]
+    assert not usable
+    assert "no such file" in reason
+    for backend in ("cpu", None):
+        with pytest.raises(RuntimeError, match=r"not usable.*no such file.*pip install"):
+            ops.edge_softmax(torch.zeros(1, 1), graph, backend=backend)
+    assert float(ops.edge_softmax(torch.zeros(1, 1), graph, backend="reference")) == 1.0
