@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test build sanitize lint format bench wheel-matrix clean
 
 demo: $(VENV)/ready build
-	$(BIN)/gattn train --dataset digits --compare
+	$(BIN)/gattn train --dataset digits --compare --overwrite
 
 test: $(VENV)/ready build sanitize
 	$(BIN)/pytest

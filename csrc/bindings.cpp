@@ -40,8 +40,7 @@ struct Argument {
       raise<TypeError>("Expected '", name, "' to be a DLPack capsule (got ",
                        py::str(py::type::handle_of(object)).cast<std::string>(),
                        "). Pass torch.utils.dlpack.to_dlpack(tensor).");
-    const auto& tensor =
-        static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
+    const auto& tensor = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
     if (tensor.device.type != dlpack::kCpu)
       raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
                         "). Move it with .cpu() or choose another backend.");
@@ -112,29 +111,29 @@ struct GatCall {
 };
 
 struct GatForwardOutputs {
-  Argument out, lse, alpha;
+  Argument out, row_stats, alpha;
   cpu::ForwardOutputs pointers;
 
-  GatForwardOutputs(const GatCall& call, py::handle out_, py::handle lse_, py::handle alpha_)
-      : out(out_, "out"), lse(lse_, "lse"), alpha(alpha_, "alpha", true) {
+  GatForwardOutputs(const GatCall& call, py::handle out_, py::handle row_stats_, py::handle alpha_)
+      : out(out_, "out"), row_stats(row_stats_, "row_stats"), alpha(alpha_, "alpha", true) {
     const int64_t heads = call.problem.heads;
     check_tensor(out.view, "out", call.problem.dtype, {call.sizes.num_dst, heads, call.problem.channels});
-    check_tensor(lse.view, "lse", call.accumulate, {call.sizes.num_dst, heads});
+    check_tensor(row_stats.view, "row_stats", call.accumulate, {call.sizes.num_dst, 2, heads});
     check_optional(alpha, "alpha", call.accumulate, {call.sizes.num_edges, heads});
-    pointers = {out->data, lse->data, alpha->data};
+    pointers = {out->data, row_stats->data, alpha->data};
   }
 };
 
 struct GatBackwardArguments {
-  Argument out, lse, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge;
+  Argument out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge;
   cpu::SavedForBackward saved;
   cpu::GatGradients gradients;
 
-  GatBackwardArguments(const GatCall& call, py::handle out_, py::handle lse_, py::handle alpha_, py::handle grad_out_,
-                       py::handle grad_alpha_, py::handle dx_, py::handle da_src_, py::handle da_dst_,
-                       py::handle da_edge_)
+  GatBackwardArguments(const GatCall& call, py::handle out_, py::handle row_stats_, py::handle alpha_,
+                       py::handle grad_out_, py::handle grad_alpha_, py::handle dx_, py::handle da_src_,
+                       py::handle da_dst_, py::handle da_edge_)
       : out(out_, "out"),
-        lse(lse_, "lse"),
+        row_stats(row_stats_, "row_stats"),
         alpha(alpha_, "alpha", true),
         grad_out(grad_out_, "grad_out"),
         grad_alpha(grad_alpha_, "grad_alpha", true),
@@ -146,7 +145,7 @@ struct GatBackwardArguments {
     const int64_t heads = call.problem.heads, channels = call.problem.channels;
     const DType dtype = call.problem.dtype;
     check_tensor(out.view, "out", dtype, {sizes.num_dst, heads, channels});
-    check_tensor(lse.view, "lse", call.accumulate, {sizes.num_dst, heads});
+    check_tensor(row_stats.view, "row_stats", call.accumulate, {sizes.num_dst, 2, heads});
     check_tensor(grad_out.view, "grad_out", dtype, {sizes.num_dst, heads, channels});
     if (static_cast<bool>(grad_alpha) != static_cast<bool>(alpha))
       raise<ValueError>("Expected 'alpha' and 'grad_alpha' together (got only one).");
@@ -156,26 +155,26 @@ struct GatBackwardArguments {
     check_optional(da_src, "grad_a_src", call.accumulate, {sizes.num_src, heads});
     check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
     check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
-    saved = {out->data, lse->data, grad_out->data, grad_alpha->data, alpha->data};
+    saved = {out->data, row_stats->data, grad_out->data, grad_alpha->data, alpha->data};
     gradients = {dx->data, da_src->data, da_dst->data, da_edge->data};
   }
 };
 
 void gat_forward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                 double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle lse,
+                 double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle row_stats,
                  py::handle alpha, int threads) {
   const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
-  const GatForwardOutputs outputs(call, out, lse, alpha);
+  const GatForwardOutputs outputs(call, out, row_stats, alpha);
   const py::gil_scoped_release release;
   cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
 }
 
 void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                  double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle lse,
+                  double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle row_stats,
                   py::handle alpha, py::handle grad_out, py::handle grad_alpha, py::handle dx, py::handle da_src,
                   py::handle da_dst, py::handle da_edge, int threads) {
   const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
-  const GatBackwardArguments arguments(call, out, lse, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge);
+  const GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge);
   if (!arguments.da_src) raise<ValueError>("Expected 'grad_a_src' to be a tensor (got None).");
   const py::gil_scoped_release release;
   cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
@@ -209,11 +208,11 @@ struct GatLayerCall {
 
 void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
                        py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
-                       int64_t seed, py::handle out_, py::handle lse_, py::handle alpha_, int threads) {
+                       int64_t seed, py::handle out_, py::handle row_stats_, py::handle alpha_, int threads) {
   const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
                            threads);
   const GatCall& call = layer.call;
-  const GatForwardOutputs outputs(call, out_, lse_, alpha_);
+  const GatForwardOutputs outputs(call, out_, row_stats_, alpha_);
   const py::gil_scoped_release release;
   cpu::kernels().gat_node_scores(call.problem, call.x->data, layer.parameters, call.a_src->data, call.a_dst->data);
   cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
@@ -221,7 +220,7 @@ void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::h
 
 void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
                         py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
-                        int64_t seed, py::handle out, py::handle lse, py::handle alpha, py::handle grad_out,
+                        int64_t seed, py::handle out, py::handle row_stats, py::handle alpha, py::handle grad_out,
                         py::handle grad_alpha, py::handle dx, py::handle da_edge, py::handle datt_src_,
                         py::handle datt_dst_, py::handle dbias_, int threads) {
   const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
@@ -233,7 +232,8 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
   check_tensor(datt_src.view, "grad_att_src", call.accumulate, {heads, channels});
   check_tensor(datt_dst.view, "grad_att_dst", call.accumulate, {heads, channels});
   check_optional(dbias, "grad_bias", call.accumulate, {heads * channels});
-  GatBackwardArguments arguments(call, out, lse, alpha, grad_out, grad_alpha, dx, py::none(), py::none(), da_edge);
+  GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, py::none(), py::none(),
+                                 da_edge);
   const py::gil_scoped_release release;
   const int64_t bytes = call.sizes.num_src * heads * dtype_bytes(call.accumulate);
   const cpu::Buffer<char> da_src(bytes), da_dst(bytes);
@@ -251,39 +251,40 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
 }
 
 struct EdgeSoftmaxCall {
-  Argument graph, logits, lse, alpha;
+  Argument graph, logits, row_stats, alpha;
   Sizes sizes;
   cpu::Problem problem;
 
-  EdgeSoftmaxCall(py::handle graph_, py::handle logits_, py::handle lse_, py::handle alpha_, double dropout_p,
+  EdgeSoftmaxCall(py::handle graph_, py::handle logits_, py::handle row_stats_, py::handle alpha_, double dropout_p,
                   int64_t seed, int threads)
-      : graph(graph_, "graph"), logits(logits_, "logits"), lse(lse_, "lse"), alpha(alpha_, "alpha") {
+      : graph(graph_, "graph"), logits(logits_, "logits"), row_stats(row_stats_, "row_stats"), alpha(alpha_, "alpha") {
     check_floating(logits.view, "logits", 2);
     const DType dtype = accumulate_dtype(logits->dtype);
     const int64_t heads = logits->shape[1];
     problem = make_problem(graph, dtype, heads, 1, dropout_p, seed, threads, &sizes);
     check_tensor(logits.view, "logits", dtype, {sizes.num_edges, heads});
-    check_tensor(lse.view, "lse", dtype, {sizes.num_dst, heads});
+    check_tensor(row_stats.view, "row_stats", dtype, {sizes.num_dst, 2, heads});
     check_tensor(alpha.view, "alpha", dtype, {sizes.num_edges, heads});
   }
 };
 
-void edge_softmax_forward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle lse,
+void edge_softmax_forward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle row_stats,
                           py::handle alpha, int threads) {
-  const EdgeSoftmaxCall call(graph, logits, lse, alpha, dropout_p, seed, threads);
+  const EdgeSoftmaxCall call(graph, logits, row_stats, alpha, dropout_p, seed, threads);
   const py::gil_scoped_release release;
-  cpu::kernels().edge_softmax_forward(call.problem, {call.logits->data}, {nullptr, call.lse->data, call.alpha->data});
+  cpu::kernels().edge_softmax_forward(call.problem, {call.logits->data},
+                                      {nullptr, call.row_stats->data, call.alpha->data});
 }
 
-void edge_softmax_backward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle lse,
+void edge_softmax_backward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle row_stats,
                            py::handle alpha, py::handle grad_alpha_, py::handle grad_logits_, int threads) {
-  const EdgeSoftmaxCall call(graph, logits, lse, alpha, dropout_p, seed, threads);
+  const EdgeSoftmaxCall call(graph, logits, row_stats, alpha, dropout_p, seed, threads);
   const Argument grad_alpha(grad_alpha_, "grad_alpha"), grad_logits(grad_logits_, "grad_logits");
   check_tensor(grad_alpha.view, "grad_alpha", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
   check_tensor(grad_logits.view, "grad_logits", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
   const py::gil_scoped_release release;
   cpu::kernels().edge_softmax_backward(call.problem, {call.logits->data},
-                                       {nullptr, call.lse->data, nullptr, grad_alpha->data, call.alpha->data},
+                                       {nullptr, call.row_stats->data, nullptr, grad_alpha->data, call.alpha->data},
                                        grad_logits->data);
 }
 
@@ -310,9 +311,13 @@ py::object to_capsule(cpu::PackedGraph graph) {
   owner->shape[0] = graph.numel;
   owner->strides[0] = 1;
   owner->graph = std::move(graph);
-  owner->managed.tensor = {owner->graph.data.get(), {dlpack::kCpu, 0}, 1,
+  owner->managed.tensor = {owner->graph.data.get(),
+                           {dlpack::kCpu, 0},
+                           1,
                            {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->graph.dtype)), 1},
-                           owner->shape, owner->strides, 0};
+                           owner->shape,
+                           owner->strides,
+                           0};
   owner->managed.context = owner.get();
   owner->managed.deleter = [](dlpack::ManagedTensor* managed) { delete static_cast<Owner*>(managed->context); };
   PyObject* capsule = PyCapsule_New(&owner->managed, "dltensor", [](PyObject* object) {

@@ -16,6 +16,8 @@ except ImportError as error:  # the package was not built; the reason is shown w
 else:
     _BUILD_ERROR = ""
 
+__all__ = ["BACKENDS", "_C", "backends", "select_backend", "use_backend"]
+
 BACKENDS = ("reference", "cpu")
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("gattn_backend", default=None)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack, to_dlpack
+from torch.utils.dlpack import from_dlpack, to_dlpack  # type: ignore[attr-defined]
 
 from gattn.backends import _C
 
@@ -52,6 +52,9 @@ class Graph:
     num_edges: int
     num_loops: int
     data: Tensor
+    _edge_index: Tensor | None
+    _kept: Tensor | None
+    _edges: tuple[Tensor, int | None] | None
 
     def __init__(self) -> None:
         raise TypeError("Build a Graph with Graph.from_edge_index, Graph.from_csr or Graph.from_adj_t.")
@@ -61,9 +64,7 @@ class Graph:
         self = object.__new__(cls)
         self.data = data
         self.num_src, self.num_dst, self.num_edges, self.num_loops = num_src, num_dst, num_edges, num_loops
-        self._edge_index: Tensor | None = None
-        self._kept: Tensor | None = None
-        self._edges: tuple[Tensor, int | None] | None = None
+        self._edge_index = self._kept = self._edges = None
         return self
 
     @classmethod
@@ -294,7 +295,7 @@ def _sizes(num_nodes: Any) -> tuple[int, int]:
     if num_nodes is None:
         return -1, -1
     sizes = num_nodes if isinstance(num_nodes, Sequence) else (num_nodes, num_nodes)
-    if len(sizes) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in sizes):
+    if len(sizes) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 0 for n in sizes):
         raise ValueError(f"Expected 'num_nodes' to be an int >= 0, (num_src, num_dst) or None (got {num_nodes!r}).")
     return int(sizes[0]), int(sizes[1])
 

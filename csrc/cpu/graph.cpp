@@ -31,8 +31,7 @@ struct Chunks {
 };
 
 template <class In>
-void find_bounds(const In* src, const In* dst, Chunks chunks, int threads, Bounds* src_bounds,
-                 Bounds* dst_bounds) {
+void find_bounds(const In* src, const In* dst, Chunks chunks, int threads, Bounds* src_bounds, Bounds* dst_bounds) {
   std::vector<Bounds> of_src(chunks.count), of_dst(chunks.count);
   parallel_tasks(chunks.count, threads, [&](int64_t chunk, int) {
     In src_low = std::numeric_limits<In>::max(), src_high = std::numeric_limits<In>::min();
@@ -59,17 +58,15 @@ void find_bounds(const In* src, const In* dst, Chunks chunks, int threads, Bound
 
 void check_range(int64_t low, int64_t high, int64_t size, const char* side) {
   if (low < 0)
-    raise<IndexError>(
-        "Found negative indices in 'edge_index' (got ", low, " in the ", side,
-        " row). Please ensure that all indices in 'edge_index' point to valid indices in the interval "
-        "[0, ",
-        size, ") in your node feature matrix and try again.");
+    raise<IndexError>("Found negative indices in 'edge_index' (got ", low, " in the ", side,
+                      " row). Please ensure that all indices in 'edge_index' point to valid indices in the interval "
+                      "[0, ",
+                      size, ") in your node feature matrix and try again.");
   if (high >= size)
-    raise<IndexError>(
-        "Found indices in 'edge_index' that are larger than ", size - 1, " (got ", high, " in the ", side,
-        " row). Please ensure that all indices in 'edge_index' point to valid indices in the interval "
-        "[0, ",
-        size, ") in your node feature matrix and try again.");
+    raise<IndexError>("Found indices in 'edge_index' that are larger than ", size - 1, " (got ", high, " in the ", side,
+                      " row). Please ensure that all indices in 'edge_index' point to valid indices in the interval "
+                      "[0, ",
+                      size, ") in your node feature matrix and try again.");
 }
 
 // Turns per-chunk counts into the first slot of every (node, chunk), and the node totals into a row pointer.
@@ -90,8 +87,7 @@ void scan_counts(I* counts, int chunks, int64_t nodes, int64_t extra_ones, I* po
 }
 
 template <class In, class I>
-void fill(const In* src, const In* dst, const GraphOptions& options, int64_t num_edges, Chunks chunks,
-          I* packed) {
+void fill(const In* src, const In* dst, const GraphOptions& options, int64_t num_edges, Chunks chunks, I* packed) {
   const int64_t num_src = options.num_src, num_dst = options.num_dst;
   const int64_t loops = options.self_loops ? std::min(num_src, num_dst) : 0;
   std::fill(packed, packed + kGraphHeader, I{0});
@@ -211,30 +207,27 @@ PackedGraph build(const TensorView& edge_index, GraphOptions options) {
 
 PackedGraph build_graph(const TensorView& edge_index, GraphOptions options) {
   if (edge_index.dtype != DType::i64 && edge_index.dtype != DType::i32)
-    raise<ValueError>("Expected 'edge_index' to be of integer type int32 or int64 (got '",
-                      dtype_name(edge_index.dtype), "'). Convert it with .long().");
+    raise<ValueError>("Expected 'edge_index' to be of integer type int32 or int64 (got '", dtype_name(edge_index.dtype),
+                      "'). Convert it with .long().");
   if (edge_index.ndim != 2)
     raise<ValueError>("Expected 'edge_index' to be two-dimensional (got ", edge_index.ndim,
                       " dimensions). It has shape [2, num_edges].");
   if (edge_index.shape[0] != 2)
-    raise<ValueError>("Expected 'edge_index' to have size '2' in the first dimension (got '",
-                      edge_index.shape[0], "'). It has shape [2, num_edges].");
-  if (!edge_index.contiguous())
-    raise<ValueError>("Expected 'edge_index' to be contiguous. Call .contiguous() first.");
+    raise<ValueError>("Expected 'edge_index' to have size '2' in the first dimension (got '", edge_index.shape[0],
+                      "'). It has shape [2, num_edges].");
+  if (!edge_index.contiguous()) raise<ValueError>("Expected 'edge_index' to be contiguous. Call .contiguous() first.");
   if ((options.num_src < 0) != (options.num_dst < 0) || options.num_src < -1 || options.num_dst < -1)
-    raise<ValueError>("Expected non-negative numbers of nodes (got ", options.num_src, " sources and ",
-                      options.num_dst, " targets).");
-  return edge_index.dtype == DType::i64 ? build<int64_t>(edge_index, options)
-                                        : build<int32_t>(edge_index, options);
+    raise<ValueError>("Expected non-negative numbers of nodes (got ", options.num_src, " sources and ", options.num_dst,
+                      " targets).");
+  return edge_index.dtype == DType::i64 ? build<int64_t>(edge_index, options) : build<int32_t>(edge_index, options);
 }
 
 void check_graph(const TensorView& packed, int64_t* num_src, int64_t* num_dst, int64_t* num_edges) {
   const auto fail = [] {
-    raise<ValueError>(
-        "Expected 'graph' to be the packed adjacency of a gattn.Graph. Pass Graph.data unchanged.");
+    raise<ValueError>("Expected 'graph' to be the packed adjacency of a gattn.Graph. Pass Graph.data unchanged.");
   };
-  if ((packed.dtype != DType::i32 && packed.dtype != DType::i64) || packed.ndim != 1 ||
-      !packed.contiguous() || packed.shape[0] < kGraphHeader)
+  if ((packed.dtype != DType::i32 && packed.dtype != DType::i64) || packed.ndim != 1 || !packed.contiguous() ||
+      packed.shape[0] < kGraphHeader)
     fail();
   int64_t header[4];
   for (int i = 0; i < 4; ++i)

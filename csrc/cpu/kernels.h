@@ -9,8 +9,8 @@ namespace gattn::cpu {
 
 // A row with more edges than this is cut into segments that different threads may take. Segments depend on the
 // graph alone, never on the number of threads, so neither do the results.
-constexpr int64_t kHubDegree = 2048;
-constexpr int64_t kSegmentEdges = 1024;
+constexpr int64_t kHubDegree = 512;
+constexpr int64_t kSegmentEdges = 256;
 
 struct Problem {
   DType dtype = DType::f32;  // of features; logits and their gradients use accumulate_dtype(dtype)
@@ -46,11 +46,13 @@ struct EdgeInputs {
   const void* logits = nullptr;
 };
 
+// row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
+// would lose the bits that a large score takes from a small logarithm.
 struct ForwardOutputs {
-  void *out = nullptr, *lse = nullptr, *alpha = nullptr;  // alpha is optional, in edge order, after dropout
+  void *out = nullptr, *row_stats = nullptr, *alpha = nullptr;  // alpha is optional, in edge order, after dropout
 };
 struct SavedForBackward {
-  const void *out = nullptr, *lse = nullptr;
+  const void *out = nullptr, *row_stats = nullptr;
   const void *grad_out = nullptr, *grad_alpha = nullptr;  // grad_alpha is optional and comes with alpha
   const void* alpha = nullptr;
 };

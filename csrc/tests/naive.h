@@ -31,7 +31,7 @@ struct Naive {
         body(e, h, list.edges[e].first * heads + h, list.edges[e].second * heads + h, e * heads + h);
   }
 
-  // From t to p, factor and the rows' statistics [num_dst, 2, heads]: maximum, log of the sum.
+  // From t to p, factor and the rows' statistics [num_dst, 2, heads]: maximum and sum.
   Numbers softmax() {
     Numbers maximum(list.num_dst * heads, -std::numeric_limits<double>::infinity()), sum(maximum.size(), 0.0);
     Numbers row_stats(2 * maximum.size());
@@ -49,7 +49,7 @@ struct Naive {
     for (int64_t i = 0; i < static_cast<int64_t>(sum.size()); ++i) {
       double* row = row_stats.data() + i / heads * 2 * heads;
       row[i % heads] = maximum[i];
-      row[heads + i % heads] = sum[i] == 0.0 ? 0.0 : std::log(sum[i]);
+      row[heads + i % heads] = sum[i];
     }
     return row_stats;
   }

@@ -287,7 +287,7 @@ void test_kernels(int threads) {
   // Heads: the unrolled counts and others; channels: below, at and beyond each vector's length, with ragged
   // ends.
   const std::vector<std::pair<int64_t, int64_t>> shapes = {{1, 1}, {2, 3}, {3, 5}, {4, 8}, {5, 17}, {8, 16}, {4, 33}};
-  const EdgeList hub = hub_edges(60, 5000);
+  const EdgeList hub = hub_edges(60, 2 * cpu::kHubDegree + 100);
   for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     for (const EdgeList& list : small_graphs())
       for (const auto& shape : shapes)

@@ -52,29 +52,30 @@ def edge_softmax(
         return reference.edge_softmax(logits, graph, dropout_p=dropout_p, seed=seed)
     wide = logits.to(accumulate_dtype(logits.dtype)).contiguous()
     alpha, _ = _edge_softmax(wide, graph.data, seed_tensor(dropout_p, seed), graph.num_dst, dropout_p)
-    return alpha.to(logits.dtype)
+    result: Tensor = alpha.to(logits.dtype)
+    return result
 
 
 def _forward_cpu(
     logits: Tensor, graph: Tensor, seed: Tensor | None, num_dst: int, dropout_p: float
 ) -> tuple[Tensor, Tensor]:
-    alpha, lse = _forward_fake(logits, graph, seed, num_dst, dropout_p)
+    alpha, row_stats = _forward_fake(logits, graph, seed, num_dst, dropout_p)
     _C.edge_softmax_forward(
         capsule(graph),
         capsule(logits),
         dropout_p,
         seed_value(seed),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha),
         torch.get_num_threads(),
     )
-    return alpha, lse
+    return alpha, row_stats
 
 
 def _forward_fake(
     logits: Tensor, graph: Tensor, seed: Tensor | None, num_dst: int, dropout_p: float
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(logits), logits.new_empty(num_dst, logits.shape[1])
+    return torch.empty_like(logits), logits.new_empty(num_dst, 2, logits.shape[1])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -86,8 +87,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad_alpha: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad_alpha is None:
         return None, None, None, None, None
-    logits, graph, seed, alpha, lse = ctx.saved_tensors
-    grad = _edge_softmax_backward(grad_alpha.contiguous(), logits, graph, seed, alpha, lse, ctx.dropout_p)
+    logits, graph, seed, alpha, row_stats = ctx.saved_tensors
+    grad = _edge_softmax_backward(grad_alpha.contiguous(), logits, graph, seed, alpha, row_stats, ctx.dropout_p)
     return grad, None, None, None, None
 
 
@@ -97,7 +98,7 @@ def _backward_cpu(
     graph: Tensor,
     seed: Tensor | None,
     alpha: Tensor,
-    lse: Tensor,
+    row_stats: Tensor,
     dropout_p: float,
 ) -> Tensor:
     grad_logits = torch.empty_like(logits)
@@ -106,7 +107,7 @@ def _backward_cpu(
         capsule(logits),
         dropout_p,
         seed_value(seed),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha),
         capsule(grad_alpha),
         capsule(grad_logits),
@@ -120,8 +121,8 @@ def _backward_fake(grad_alpha: Tensor, logits: Tensor, *_: Any) -> Tensor:
 
 
 def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
-    grad_alpha, logits, graph, seed, _, lse, ctx.dropout_p = inputs
-    ctx.num_dst = lse.shape[0]
+    grad_alpha, logits, graph, seed, _, row_stats, ctx.dropout_p = inputs
+    ctx.num_dst = row_stats.shape[0]
     ctx.save_for_backward(grad_alpha, logits, graph, seed)
 
 
@@ -137,8 +138,8 @@ def _double_backward(ctx: Any, grad_grad: Tensor | None) -> tuple[Tensor | None,
 
 
 _edge_softmax_backward = register(
-    "edge_softmax_backward(Tensor grad_alpha, Tensor logits, Tensor graph, Tensor? seed, Tensor alpha, Tensor lse, "
-    "float dropout_p) -> Tensor",
+    "edge_softmax_backward(Tensor grad_alpha, Tensor logits, Tensor graph, Tensor? seed, Tensor alpha, "
+    "Tensor row_stats, float dropout_p) -> Tensor",
     cpu=_backward_cpu,
     fake=_backward_fake,
     setup_context=_setup_double,

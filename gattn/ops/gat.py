@@ -35,7 +35,7 @@ def gat(
         \alpha_{ij} = \mathrm{softmax}_{j}(s_{ij}), \quad
         out_i = \sum_j \mathrm{drop}(\alpha_{ij}) \, x_j
 
-    A target without in-edges gets zeros. Backward keeps the inputs, ``out`` and the rows' log-sum-exp, recomputes
+    A target without in-edges gets zeros. Backward keeps the inputs, ``out`` and two numbers a row and head, recomputes
     alpha, and sums over the transposed graph without atomics: the same input gives the same bits.
 
     Args:
@@ -108,7 +108,7 @@ def _forward_cpu(
     dropout_p: float,
     with_alpha: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    out, lse, alpha = _forward_fake(
+    out, row_stats, alpha = _forward_fake(
         x, a_src, a_dst, a_edge, graph, seed, num_dst, num_edges, negative_slope, dropout_p, with_alpha
     )
     _C.gat_forward(
@@ -121,11 +121,11 @@ def _forward_cpu(
         dropout_p,
         seed_value(seed),
         capsule(out),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha) if with_alpha else None,
         torch.get_num_threads(),
     )
-    return out, lse, alpha
+    return out, row_stats, alpha
 
 
 def _forward_fake(
@@ -144,22 +144,22 @@ def _forward_fake(
     heads, channels = x.shape[1], x.shape[2]
     return (
         x.new_empty(num_dst, heads, channels),
-        a_src.new_empty(num_dst, heads),
+        a_src.new_empty(num_dst, 2, heads),
         a_src.new_empty(num_edges if with_alpha else 0, heads),
     )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
-    out, lse, alpha = output
-    ctx.mark_non_differentiable(*((lse,) if ctx.with_alpha else (lse, alpha)))
-    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha if ctx.with_alpha else None)
+    out, row_stats, alpha = output
+    ctx.mark_non_differentiable(*((row_stats,) if ctx.with_alpha else (row_stats, alpha)))
+    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, out, row_stats, alpha if ctx.with_alpha else None)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad_out is None and grad_alpha is None:
         return (None,) * 11
-    x, a_src, a_dst, a_edge, graph, seed, out, lse, alpha = ctx.saved_tensors
+    x, a_src, a_dst, a_edge, graph, seed, out, row_stats, alpha = ctx.saved_tensors
     dx, da_src, da_dst, da_edge = _gat_backward(
         torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
         None if grad_alpha is None else grad_alpha.contiguous(),
@@ -170,7 +170,7 @@ def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | No
         graph,
         seed,
         out,
-        lse,
+        row_stats,
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
@@ -196,7 +196,7 @@ def _backward_cpu(
     graph: Tensor,
     seed: Tensor | None,
     out: Tensor,
-    lse: Tensor,
+    row_stats: Tensor,
     alpha: Tensor | None,
     negative_slope: float,
     dropout_p: float,
@@ -213,7 +213,7 @@ def _backward_cpu(
         graph,
         seed,
         out,
-        lse,
+        row_stats,
         alpha,
         negative_slope,
         dropout_p,
@@ -230,7 +230,7 @@ def _backward_cpu(
         dropout_p,
         seed_value(seed),
         capsule(out),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha),
         capsule(grad_out),
         capsule(grad_alpha),
@@ -253,7 +253,7 @@ def _backward_fake(
     graph: Tensor,
     seed: Tensor | None,
     out: Tensor,
-    lse: Tensor,
+    row_stats: Tensor,
     alpha: Tensor | None,
     negative_slope: float,
     dropout_p: float,
@@ -300,7 +300,7 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
 
 _gat_backward = register(
     "gat_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, "
-    "Tensor graph, Tensor? seed, Tensor out, Tensor lse, Tensor? alpha, float negative_slope, float dropout_p, "
+    "Tensor graph, Tensor? seed, Tensor out, Tensor row_stats, Tensor? alpha, float negative_slope, float dropout_p, "
     "bool need_a_dst, bool need_a_edge) -> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_cpu,
     fake=_backward_fake,

@@ -111,7 +111,7 @@ def _forward_cpu(
     outputs = _forward_fake(
         x, att_src, att_dst, a_edge, bias, graph, seed, num_edges, negative_slope, dropout_p, with_alpha
     )
-    out, a_src, a_dst, lse, alpha = outputs
+    out, a_src, a_dst, row_stats, alpha = outputs
     _C.gat_layer_forward(
         capsule(graph),
         capsule(x),
@@ -125,7 +125,7 @@ def _forward_cpu(
         dropout_p,
         seed_value(seed),
         capsule(out),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha) if with_alpha else None,
         torch.get_num_threads(),
     )
@@ -146,23 +146,24 @@ def _forward_fake(
     with_alpha: bool,
 ) -> tuple[Tensor, ...]:
     nodes, heads = x.shape[0], x.shape[1]
-    scores = [att_src.new_empty(nodes, heads) for _ in range(3)]  # a_src, a_dst, lse
-    return torch.empty_like(x), *scores, att_src.new_empty(num_edges if with_alpha else 0, heads)
+    a_src, a_dst = att_src.new_empty(nodes, heads), att_src.new_empty(nodes, heads)
+    row_stats = att_src.new_empty(nodes, 2, heads)
+    return torch.empty_like(x), a_src, a_dst, row_stats, att_src.new_empty(num_edges if with_alpha else 0, heads)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
     x, att_src, att_dst, a_edge, bias, graph, seed, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
-    out, a_src, a_dst, lse, alpha = outputs
-    ctx.mark_non_differentiable(a_src, a_dst, lse, *(() if ctx.with_alpha else (alpha,)))
+    out, a_src, a_dst, row_stats, alpha = outputs
+    ctx.mark_non_differentiable(a_src, a_dst, row_stats, *(() if ctx.with_alpha else (alpha,)))
     saved_alpha = alpha if ctx.with_alpha else None
-    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, lse, saved_alpha)
+    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, row_stats, saved_alpha)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor | None, ...]:
     grad_alpha = others[-1]
     if grad_out is None and grad_alpha is None:
         return (None,) * 11
-    x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, lse, alpha = ctx.saved_tensors
+    x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, row_stats, alpha = ctx.saved_tensors
     needs = ctx.needs_input_grad
     dx, datt_src, datt_dst, da_edge, dbias = _gat_layer_backward(
         torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
@@ -177,7 +178,7 @@ def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor |
         out,
         a_src,
         a_dst,
-        lse,
+        row_stats,
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
@@ -199,7 +200,7 @@ def _backward_cpu(
     out: Tensor,
     a_src: Tensor,
     a_dst: Tensor,
-    lse: Tensor,
+    row_stats: Tensor,
     alpha: Tensor | None,
     negative_slope: float,
     dropout_p: float,
@@ -219,7 +220,7 @@ def _backward_cpu(
         dropout_p,
         seed_value(seed),
         capsule(out),
-        capsule(lse),
+        capsule(row_stats),
         capsule(alpha),
         capsule(grad_out),
         capsule(grad_alpha),
@@ -281,8 +282,8 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
 
 _gat_layer_backward = register(
     "gat_layer_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor att_src, Tensor att_dst, "
-    "Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, Tensor out, Tensor a_src, Tensor a_dst, Tensor lse, "
-    "Tensor? alpha, float negative_slope, float dropout_p, bool need_a_edge) "
+    "Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, Tensor out, Tensor a_src, Tensor a_dst, "
+    "Tensor row_stats, Tensor? alpha, float negative_slope, float dropout_p, bool need_a_edge) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_cpu,
     fake=_backward_fake,

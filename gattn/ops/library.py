@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import to_dlpack
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from gattn.reference.softmax import draw_seed
 
@@ -58,7 +58,8 @@ def _with_gradient(
         setup(ctx, inputs, output)
         return output
 
-    function = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(gradient)})
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(gradient)}
+    function = type(name, (torch.autograd.Function,), methods)
 
     def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):

@@ -32,7 +32,9 @@ def check_features(name: str, x: Tensor, rows: int, graph: Graph) -> None:
 
 
 def check_logits(name: str, a: Tensor, shape: tuple[int, ...], dtype: torch.dtype, graph: Graph) -> Tensor:
-    """Checks a part of the logits (or a parameter that accumulates with them) and returns it contiguous in the accumulate dtype of ``dtype``.
+    """Checks a part of the logits, or a parameter that accumulates with them.
+
+    Returns it contiguous in the accumulate dtype of ``dtype``.
 
     Logits may be given in the features' own dtype or in the accumulate dtype.
     """

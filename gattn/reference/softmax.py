@@ -68,10 +68,8 @@ def softmax(logits: Tensor, target: Tensor, num_dst: int) -> Tensor:
     return exponential / total[target]
 
 
-def edge_softmax(
-    logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | Tensor | None = None
-) -> Tensor:
-    """Softmax of ``logits`` ``[E, H]`` over the in-edges of each target, then dropout; accumulates as the kernels do."""
+def edge_softmax(logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | Tensor | None = None) -> Tensor:
+    """Softmax of ``logits`` ``[E, H]`` over each target's in-edges, then dropout; accumulates as the kernels do."""
     wide = logits.to(accumulate_dtype(logits.dtype))
     alpha = softmax(wide, graph.edge_index[1], graph.num_dst)
     return apply_dropout(alpha, graph, dropout_p, seed).to(logits.dtype)

@@ -54,9 +54,7 @@ def test_wheel_has_one_version(wheel: Path) -> None:
 def test_wheel_asks_for_no_particular_torch(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    required = [
-        line for line in archive.read(metadata).decode().splitlines() if line.startswith("Requires-Dist:")
-    ]
+    required = [line for line in archive.read(metadata).decode().splitlines() if line.startswith("Requires-Dist:")]
     core = {line.removeprefix("Requires-Dist:").strip() for line in required if "extra ==" not in line}
     assert core == {"numpy", "torch>=2.6", "torch_geometric>=2.6"}
 

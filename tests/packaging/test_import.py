@@ -14,9 +14,7 @@ HEAVY = ["torch_geometric", "triton", "matplotlib", "sklearn", "scipy", "dgl", "
 
 def modules_after(statement: str, cwd: Path) -> set[str]:
     program = f"import torch; {statement}\nimport sys\nprint(*sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return set(result.stdout.split())
 

@@ -54,9 +54,7 @@ def try_version(version: str, wheel: Path, folder: Path) -> bool:
         if result.returncode:
             print(f"torch {version}: FAILED\n{result.stdout}{result.stderr}", flush=True)
             return False
-    print(
-        f"torch {version}: passed in {time.perf_counter() - start:.0f} s: {result.stdout.strip()}", flush=True
-    )
+    print(f"torch {version}: passed in {time.perf_counter() - start:.0f} s: {result.stdout.strip()}", flush=True)
     return True
 
 

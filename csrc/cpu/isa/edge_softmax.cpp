@@ -39,7 +39,7 @@ void run_backward(const Problem& problem, const EdgeInputs& in, const SavedForBa
   const auto& g = score.g;
   const int64_t heads = problem.heads;
   const Dropout<A> dropout(problem.dropout_p, problem.seed);
-  const auto *lse = static_cast<const A*>(saved.lse), *alpha = static_cast<const A*>(saved.alpha);
+  const auto *row_stats = static_cast<const A*>(saved.row_stats), *alpha = static_cast<const A*>(saved.alpha);
   const auto* grad_alpha = static_cast<const A*>(saved.grad_alpha);
   Buffer<A> d(g.num_dst * heads);
   reduce_rows<A>(
@@ -53,10 +53,7 @@ void run_backward(const Problem& problem, const EdgeInputs& in, const SavedForBa
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
     const int64_t edges = end - begin;
     score.logits(row, begin, edges, p);
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= lse[row * heads + h];
-    fill_padding(p, edges, heads, A{0});
-    exp_padded(p, padded<A>(edges, heads));
+    normalise(p, edges, heads, row_stats + row * 2 * heads);
     if (dropout.active()) dropout.factors(g.edge_id + begin, edges, heads, factor);
     for (int64_t k = 0; k < edges; ++k) {
       const int64_t at = static_cast<int64_t>(g.edge_id[begin + k]) * heads;
@@ -75,7 +72,7 @@ void edge_softmax_forward(const Problem& problem, const EdgeInputs& in, const Fo
     using A = typename decltype(types)::A;
     const auto score = make_score<A, typename decltype(types)::I>(problem, in);
     forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), static_cast<const A*>(nullptr), nullptr,
-            static_cast<A*>(outputs.lse), static_cast<A*>(outputs.alpha), problem.threads);
+            static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }
 

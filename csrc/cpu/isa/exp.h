@@ -1,4 +1,4 @@
-// exp and log for softmax.
+// exp for softmax.
 #pragma once
 
 #include <cmath>
@@ -52,51 +52,6 @@ template <class A>
 inline void exp_padded(A* values, int64_t count) {
   constexpr int W = kLanes<A>;
   for (int64_t i = 0; i < count; i += W) store<W>(values + i, exp_vector<W>(load<W>(values + i)));
-}
-
-// Cephes' logf: the mantissa is brought into [sqrt(1/2), sqrt(2)); below 1 ulp of error for normal numbers.
-// log(0) = -inf, negative numbers and NaN give NaN. (The sum of a row is 0, NaN or at least 1.)
-template <int W>
-inline Vec<float, W> log_vector(Vec<float, W> x) {
-  using V = Vec<float, W>;
-  using Bits = Vec<int32_t, W>;
-  const Bits bits = bit_cast<Bits>(x);
-  Bits exponent = (bits >> 23) - 126;
-  V m = bit_cast<V>((bits & 0x007fffff) | 0x3f000000);  // [0.5, 1)
-  const V root = splat<float, W>(0.707106781f), zero = splat<float, W>(0.0f);
-  const V infinity = splat<float, W>(__builtin_inff());
-  V n;
-  if constexpr (W == 1) {
-    n = static_cast<float>(exponent);
-  } else {
-    n = __builtin_convertvector(exponent, V);
-  }
-  n = m < root ? n - 1.0f : n;
-  m = m < root ? m + m - 1.0f : m - 1.0f;
-  const V z = m * m;
-  V p = splat<float, W>(7.0376836292e-2f);
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  V result = m * z * p - n * 2.12194440e-4f - z * 0.5f;
-  result = m + result + n * 0.693359375f;
-  result = x == zero ? -infinity : result;
-  result = x == infinity ? infinity : result;
-  return x >= zero ? result : x - x + splat<float, W>(__builtin_nanf(""));
-}
-template <int W>
-inline Vec<double, W> log_vector(Vec<double, W> x) {
-  if constexpr (W == 1) {
-    return ::log(x);
-  } else {
-    for (int l = 0; l < W; ++l) x[l] = ::log(x[l]);
-    return x;
-  }
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

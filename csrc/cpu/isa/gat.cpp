@@ -65,13 +65,17 @@ Gat<A, I> make_score(const Problem& problem, const GatInputs& in) {
           problem.dtype};
 }
 
-// What the source pass reads of a target, in one short row of 4 * heads numbers (for 4 fp32 heads a cache line):
-// a_dst, lse, D and, for half precision, the error of D.
+// What the source pass reads of a target, in one short row of 4 * heads numbers (for 4 fp32 heads a cache line).
 template <class A>
 struct TargetRow {
-  const A *a_dst, *lse, *d, *d_error;
+  const A *a_dst, *maximum, *inverse_sum, *d;
+  const A* d_error;  // of half precision, found after the pass: takes the place of a_dst
   TargetRow(const A* rows, int64_t target, int64_t heads)
-      : a_dst(rows + target * 4 * heads), lse(a_dst + heads), d(lse + heads), d_error(d + heads) {}
+      : a_dst(rows + target * 4 * heads),
+        maximum(a_dst + heads),
+        inverse_sum(maximum + heads),
+        d(inverse_sum + heads),
+        d_error(a_dst) {}
 };
 
 template <class Score>
@@ -79,7 +83,7 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
   using A = typename Score::A;
   const int64_t heads = score.heads, row_bytes = score.values.bytes;
   const auto *out = static_cast<const char*>(saved.out), *grad_out = static_cast<const char*>(saved.grad_out);
-  const auto *lse = static_cast<const A*>(saved.lse), *alpha = static_cast<const A*>(saved.alpha);
+  const auto *row_stats = static_cast<const A*>(saved.row_stats), *alpha = static_cast<const A*>(saved.alpha);
   const auto* grad_alpha = static_cast<const A*>(saved.grad_alpha);
   reduce_rows<A>(
       score.g.rowptr, score.g.num_dst, heads, threads,
@@ -87,7 +91,11 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
         if (grad_alpha) add_attention_term(alpha, grad_alpha, score.g.edge_id, begin, end, heads, sum);
       },
       [&](int64_t row, const A* sum) {
-        A *a_dst = packed + row * 4 * heads, *row_lse = a_dst + heads, *d = row_lse + heads;
+        A *a_dst = packed + row * 4 * heads, *stats = a_dst + heads, *d = stats + 2 * heads;
+        for (int64_t h = 0; h < heads; ++h) {
+          stats[h] = row_stats[row * 2 * heads + h];
+          stats[heads + h] = A{1} / row_stats[(row * 2 + 1) * heads + h];
+        }
         const auto* gradient = grad_out + row * row_bytes;
         score.values.ops->dot(d, gradient, out + row * row_bytes, heads, score.values.channels);
         if (score.bias) {  // D is about what attention gave, without the bias
@@ -96,7 +104,6 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
         }
         for (int64_t h = 0; h < heads; ++h) {
           a_dst[h] = score.a_dst ? score.a_dst[row * heads + h] : A{0};
-          row_lse[h] = lse[row * heads + h];
           d[h] += sum[h];
         }
       });
@@ -111,8 +118,8 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
 // terms of a row sum to the error of D (sum_j p = 1), and refine() finishes the gradients.
 template <class Score>
 void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, const typename Score::A* grad_alpha,
-                 const GatGradients& grads, const Dropout<typename Score::A>& dropout,
-                 const typename Score::A* packed, typename Score::A* dt, typename Score::A* signed_p, int threads) {
+                 const GatGradients& grads, const Dropout<typename Score::A>& dropout, const typename Score::A* packed,
+                 typename Score::A* dt, typename Score::A* signed_p, int threads) {
   using A = typename Score::A;
   const auto& g = score.g;
   const int64_t heads = score.heads, channels = score.values.channels, width = heads * channels;
@@ -129,7 +136,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
   const auto partial = [&](int64_t source, int64_t begin, int64_t end, A* state, int worker) {
     A *acc = state, *sum = state + width;
     A *p = scratch.array(worker, 0), *slope = scratch.array(worker, 1), *factor = scratch.array(worker, 2);
-    A *weight = scratch.array(worker, 3), *dot = scratch.array(worker, 4);
+    A *weight = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *inverse = dot;
     const int64_t edges = end - begin;
     with_heads(heads, [&](auto h_count) {
       const A* mine = score.a_src + source * h_count;
@@ -144,12 +151,14 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
           V t = load<W>(mine + h) + load<W>(target.a_dst + h);
           if (edge) t += load<W>(edge + h);
           store<W>(slope + k * h_count + h, t > V{} ? splat<A, W>(1) : splat<A, W>(score.slope));
-          store<W>(p + k * h_count + h, score.activate(t) - load<W>(target.lse + h));
+          store<W>(p + k * h_count + h, score.activate(t) - load<W>(target.maximum + h));
+          store<W>(inverse + k * h_count + h, load<W>(target.inverse_sum + h));
         });
       }
     });
     fill_padding(p, edges, heads, A{0});
     exp_padded(p, padded<A>(edges, heads));
+    multiply_array(p, inverse, padded<A>(edges, heads));  // the very p of the forward
     const A* weights = p;
     if (dropout.active()) {
       dropout.factors(g.edge_id_t + begin, edges, heads, factor);
@@ -219,7 +228,7 @@ void refine(const Score& score, const GatGradients& grads, typename Score::A* pa
       [&](int64_t, int64_t begin, int64_t end, A* sum) {
         add_gathered(dt, g.csr_to_csc, begin, end, g.num_edges, heads, sum);
       },
-      [&](int64_t row, const A* sum) { memcpy(packed + (row * 4 + 3) * heads, sum, heads * sizeof(A)); });
+      [&](int64_t row, const A* sum) { memcpy(packed + row * 4 * heads, sum, heads * sizeof(A)); });
   reduce_rows<A>(
       g.colptr, g.num_src, heads, threads,
       [&](int64_t, int64_t begin, int64_t end, A* sum) {
@@ -348,7 +357,7 @@ void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutpu
     using A = typename decltype(types)::A;
     const auto score = make_score<A, typename decltype(types)::I>(problem, in);
     forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), score.bias, outputs.out,
-            static_cast<A*>(outputs.lse), static_cast<A*>(outputs.alpha), problem.threads);
+            static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }
 

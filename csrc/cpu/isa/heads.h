@@ -20,12 +20,18 @@ struct Heads {
 template <class Function>
 inline void with_heads(int64_t heads, const Function& function) {
   switch (heads) {
-    case 1: return function(Heads<1>{});
-    case 2: return function(Heads<2>{});
-    case 4: return function(Heads<4>{});
-    case 8: return function(Heads<8>{});
-    case 16: return function(Heads<16>{});
-    default: return function(heads);
+    case 1:
+      return function(Heads<1>{});
+    case 2:
+      return function(Heads<2>{});
+    case 4:
+      return function(Heads<4>{});
+    case 8:
+      return function(Heads<8>{});
+    case 16:
+      return function(Heads<16>{});
+    default:
+      return function(heads);
   }
 }
 
@@ -139,8 +145,7 @@ inline void softmax_piece(A* values, int64_t edges, int64_t heads, A* maximum, A
     for (int64_t h = 0; h < heads; ++h)
       maximum[h] = values[k * heads + h] > maximum[h] ? values[k * heads + h] : maximum[h];
   for (int64_t k = 0; k < edges; ++k)
-    for (int64_t h = 0; h < heads; ++h)
-      values[k * heads + h] -= maximum[h] == kMinusInfinity<A> ? A{0} : maximum[h];
+    for (int64_t h = 0; h < heads; ++h) values[k * heads + h] -= maximum[h] == kMinusInfinity<A> ? A{0} : maximum[h];
   fill_padding(values, edges, heads, kMinusInfinity<A>);
   exp_padded(values, padded<A>(edges, heads));
   for (int64_t k = 0; k < edges; ++k)

@@ -23,7 +23,8 @@ void reduce_rows(const I* pointer, int64_t rows, int64_t heads, int threads, con
 
 // sum[h] += sum over slots of term[index[slot], h]
 template <class A, class I>
-inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t end, int64_t all, int64_t heads, A* sum) {
+inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t end, int64_t all, int64_t heads,
+                         A* sum) {
   constexpr int64_t ahead = 16;
   with_heads(heads, [&](auto h_count) {
     for (int64_t k = begin; k < end; ++k) {

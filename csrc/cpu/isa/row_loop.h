@@ -83,10 +83,21 @@ struct Scratch {
   int64_t arrays_;
 };
 
-// Writes alpha in the caller's edge order, after dropout, from the rows' log-sum-exp.
+// Scores of a piece of a row become its attention weights, by the row's statistics.
+template <class A>
+inline void normalise(A* p, int64_t edges, int64_t heads, const A* row_stats) {
+  for (int64_t k = 0; k < edges; ++k)
+    for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= row_stats[h];
+  fill_padding(p, edges, heads, A{0});
+  exp_padded(p, padded<A>(edges, heads));
+  for (int64_t k = 0; k < edges; ++k)
+    for (int64_t h = 0; h < heads; ++h) p[k * heads + h] /= row_stats[heads + h];
+}
+
+// Writes alpha in the caller's edge order, after dropout.
 template <class Score>
 void write_attention(const Score& score, const GraphView<typename Score::I>& g,
-                     const Dropout<typename Score::A>& dropout, const typename Score::A* lse,
+                     const Dropout<typename Score::A>& dropout, const typename Score::A* row_stats,
                      typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
@@ -95,10 +106,7 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
     const int64_t edges = end - begin;
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
     score.logits(row, begin, edges, p);
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= lse[row * heads + h];
-    fill_padding(p, edges, heads, A{0});
-    exp_padded(p, padded<A>(edges, heads));
+    normalise(p, edges, heads, row_stats + row * 2 * heads);
     if (dropout.active()) {
       dropout.factors(g.edge_id + begin, edges, heads, factor);
       multiply_array(p, factor, padded<A>(edges, heads));
@@ -108,11 +116,14 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
   });
 }
 
-// out [num_dst, heads, channels] (where the score has values), lse [num_dst, heads], alpha [edges, heads] (optional),
-// bias [heads, channels] added to out (optional). A row without edges gets the bias alone, and lse = -inf.
+// out [num_dst, heads, channels] (where the score has values), row_stats [num_dst, 2, heads], alpha [edges, heads]
+// (optional),
+// bias [heads, channels] added to out (optional). A row without edges gets the bias alone, and statistics of
+// -inf and 0.
 template <class Score>
 void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
-             const typename Score::A* bias, void* out, typename Score::A* lse, typename Score::A* alpha, int threads) {
+             const typename Score::A* bias, void* out, typename Score::A* row_stats, typename Score::A* alpha,
+             int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
   int64_t channels = 0, out_bytes = 0;
@@ -168,7 +179,9 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         constexpr int W = decltype(lanes)::value;
         const Vec<A, W> total = load<W>(sum + h), zero{};
         store<W>(scale + h, empty ? zero : A{1} / total);
-        store<W>(lse + row * heads + h, empty ? zero + kMinusInfinity<A> : load<W>(maximum + h) + log_vector<W>(total));
+        A* stats = row_stats + row * 2 * heads + h;
+        store<W>(stats, load<W>(maximum + h));
+        store<W>(stats + heads, total);
       });
     });
     if constexpr (Score::has_values)
@@ -176,7 +189,7 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
   };
 
   for_each_row<A>(g.rowptr, g.num_dst, state_size, threads, partial, finish);
-  if (alpha != nullptr) write_attention(score, g, dropout, lse, alpha, threads);
+  if (alpha != nullptr) write_attention(score, g, dropout, row_stats, alpha, threads);
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -63,8 +63,7 @@ void add_rows_and_dot(A* acc, const void* const* rows, const A* weight, A* dot, 
       return sum;
     };
     V end{};
-    if (whole != channels)
-      end = step(load<W>(acc + base + last), load_end<W, A>(local + base, channels), base + last);
+    if (whole != channels) end = step(load<W>(acc + base + last), load_end<W, A>(local + base, channels), base + last);
     for (int64_t c = base; c < base + whole; c += W) store<W>(acc + c, step(load<W>(acc + c), load<W>(local + c), c));
     if (whole != channels) store<W>(acc + base + last, end);
     sum_lanes_of<A, W, U>(product, dot + h, heads);
@@ -126,9 +125,12 @@ const RowOps<typename Accumulate<S>::type>& widest(int64_t channels) {
 template <>
 const RowOps<float>& row_ops<float>(DType dtype, int64_t channels) {
   switch (dtype) {
-    case DType::bf16: return widest<bfloat16>(channels);
-    case DType::f16: return widest<float16>(channels);
-    default: return widest<float>(channels);
+    case DType::bf16:
+      return widest<bfloat16>(channels);
+    case DType::f16:
+      return widest<float16>(channels);
+    default:
+      return widest<float>(channels);
   }
 }
 
