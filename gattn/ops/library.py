@@ -26,8 +26,8 @@ def register(
     """Defines ``gattn::<schema>`` with its CPU kernel, its fake and its gradient.
 
     Returns a function that calls the kernel directly in plain eager mode, and through the dispatcher wherever
-    something wants to see the op (compilation, export, fakes, functional transforms, other devices). Both ways share
-    one gradient. The dispatcher's own way through Python costs more than a small graph's kernel.
+    something wants to see the op (compilation, export, fakes, other devices). Both ways share one gradient. The
+    dispatcher's own way through Python costs more than a small graph's kernel.
     """
     name = schema.split("(", 1)[0]
     library.define(schema)

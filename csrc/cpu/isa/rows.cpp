@@ -16,8 +16,9 @@ void add_rows(A* acc, const void* const* rows, const A* weight, int64_t heads, i
     for (int u = 0; u < U; ++u) w[u] = splat<A, W>(weight[u * heads + h]);
     const int64_t base = h * channels;
     const auto step = [&](V sum, int64_t at) {
-      for (int u = 0; u < U; ++u) sum += w[u] * load<W>(row[u] + at);
-      return sum;
+      V several = w[0] * load<W>(row[0] + at);  // first among themselves: shorter sums err less
+      for (int u = 1; u < U; ++u) several += w[u] * load<W>(row[u] + at);
+      return sum + several;
     };
     if (whole == channels) {
       for (int64_t c = base; c < base + channels; c += W) store<W>(acc + c, step(load<W>(acc + c), c));
@@ -28,6 +29,9 @@ void add_rows(A* acc, const void* const* rows, const A* weight, int64_t heads, i
     }
   }
 }
+
+// Vectors a dot product adds in a row before it starts another partial sum: short sums err less.
+constexpr int64_t kDotBlock = 16;
 
 // Lanes of a head's last vector that the whole vectors before it already cover, zeroed: for dot products.
 template <int W, class A, class S>
@@ -55,16 +59,26 @@ void add_rows_and_dot(A* acc, const void* const* rows, const A* weight, A* dot, 
     }
     const int64_t base = h * channels;
     const auto step = [&](V sum, V mine, int64_t at) {
+      V several{};
       for (int u = 0; u < U; ++u) {
         const V theirs = load<W>(row[u] + at);
-        sum += w[u] * theirs;
+        several += w[u] * theirs;
         product[u] += mine * theirs;
       }
-      return sum;
+      return sum + several;
     };
     V end{};
     if (whole != channels) end = step(load<W>(acc + base + last), load_end<W, A>(local + base, channels), base + last);
-    for (int64_t c = base; c < base + whole; c += W) store<W>(acc + c, step(load<W>(acc + c), load<W>(local + c), c));
+    for (int64_t block = base; block < base + whole; block += kDotBlock * W) {
+      const int64_t block_end = block + kDotBlock * W < base + whole ? block + kDotBlock * W : base + whole;
+      V before[U];
+      for (int u = 0; u < U; ++u) before[u] = product[u];
+      if (block > base)
+        for (int u = 0; u < U; ++u) product[u] = V{};
+      for (int64_t c = block; c < block_end; c += W) store<W>(acc + c, step(load<W>(acc + c), load<W>(local + c), c));
+      if (block > base)
+        for (int u = 0; u < U; ++u) product[u] += before[u];
+    }
     if (whole != channels) store<W>(acc + base + last, end);
     sum_lanes_of<A, W, U>(product, dot + h, heads);
   }
@@ -77,7 +91,12 @@ void dot_row(A* dot, const void* a_row, const void* b_row, int64_t heads, int64_
   const int64_t whole = channels - channels % W, last = channels - W;
   for (int64_t h = 0; h < heads; ++h, a += channels, b += channels) {
     Vec<A, W> sum{};
-    for (int64_t c = 0; c < whole; c += W) sum += load<W>(a + c) * load<W>(b + c);
+    for (int64_t block = 0; block < whole; block += kDotBlock * W) {
+      const int64_t block_end = block + kDotBlock * W < whole ? block + kDotBlock * W : whole;
+      Vec<A, W> partial{};
+      for (int64_t c = block; c < block_end; c += W) partial += load<W>(a + c) * load<W>(b + c);
+      sum += partial;
+    }
     if (whole != channels) sum += load_end<W, A>(a, channels) * load<W>(b + last);
     dot[h] = sum_lanes<A, W>(sum);
   }
