@@ -43,17 +43,9 @@ inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t e
 template <class A, class I>
 inline void add_attention_term(const A* alpha, const A* grad_alpha, const I* edge_id, int64_t begin, int64_t end,
                                int64_t heads, A* sum) {
-  constexpr int64_t block = 16;  // partial sums: the error of one long sum would be the whole row's
-  for (int64_t first = begin; first < end; first += block) {
-    const int64_t last = first + block < end ? first + block : end;
-    for (int64_t h = 0; h < heads; ++h) {
-      A partial = 0;
-      for (int64_t k = first; k < last; ++k) {
-        const int64_t at = static_cast<int64_t>(edge_id[k]) * heads + h;
-        partial += alpha[at] * grad_alpha[at];
-      }
-      sum[h] += partial;
-    }
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t at = static_cast<int64_t>(edge_id[k]) * heads;
+    for (int64_t h = 0; h < heads; ++h) sum[h] += alpha[at + h] * grad_alpha[at + h];
   }
 }
 
