@@ -1,88 +1,14 @@
 // The Python module gattn._C: unwraps DLPack capsules, checks every tensor, releases the GIL, calls the kernels.
-#include <pybind11/pybind11.h>
-
-#include "common/dlpack.h"
+#include "arguments.h"
 #include "common/graph_layout.h"
 #include "cpu/buffer.h"
-#include "cpu/graph.h"
-#include "cpu/kernels.h"
 #include "cpu/parallel.h"
-
-namespace py = pybind11;
 
 namespace gattn {
 
+void bind_attention(py::module_& module);  // bindings_attention.cpp
+
 namespace {
-
-DType dtype_of(const dlpack::Tensor& tensor) {
-  const auto is = [&](uint8_t code, uint8_t bits) {
-    return tensor.dtype.code == code && tensor.dtype.bits == bits && tensor.dtype.lanes == 1;
-  };
-  if (is(dlpack::kFloat, 32)) return DType::f32;
-  if (is(dlpack::kFloat, 64)) return DType::f64;
-  if (is(dlpack::kFloat, 16)) return DType::f16;
-  if (is(dlpack::kBfloat, 16)) return DType::bf16;
-  if (is(dlpack::kInt, 8)) return DType::i8;
-  if (is(dlpack::kInt, 16)) return DType::i16;
-  if (is(dlpack::kInt, 32)) return DType::i32;
-  if (is(dlpack::kInt, 64)) return DType::i64;
-  if (is(dlpack::kUInt, 8)) return DType::u8;
-  if (is(dlpack::kBool, 8)) return DType::boolean;
-  return DType::other;
-}
-
-// A tensor argument. The capsule keeps owning the memory; the caller holds it for the length of the call.
-struct Argument {
-  TensorView view;
-  Argument(py::handle object, const char* name, bool optional = false) {
-    if (optional && object.is_none()) return;
-    if (!PyCapsule_IsValid(object.ptr(), "dltensor"))
-      raise<TypeError>("Expected '", name, "' to be a DLPack capsule (got ",
-                       py::str(py::type::handle_of(object)).cast<std::string>(),
-                       "). Pass torch.utils.dlpack.to_dlpack(tensor).");
-    const auto& tensor = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
-    if (tensor.device.type != dlpack::kCpu)
-      raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
-                        "). Move it with .cpu() or choose another backend.");
-    view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
-    view.dtype = dtype_of(tensor);
-    view.ndim = tensor.ndim;
-    view.shape = tensor.shape;
-    view.strides = tensor.strides;
-  }
-  const TensorView* operator->() const { return &view; }
-  explicit operator bool() const { return static_cast<bool>(view); }
-};
-
-void check_optional(const Argument& argument, const char* name, DType dtype, std::initializer_list<int64_t> shape) {
-  if (argument) check_tensor(argument.view, name, dtype, shape);
-}
-
-struct Sizes {
-  int64_t num_src = 0, num_dst = 0, num_edges = 0;
-};
-
-// What all ops share. The features' shape gives heads and channels; logits alone give heads.
-cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
-                          int64_t seed, int threads, Sizes* sizes) {
-  cpu::check_graph(graph.view, &sizes->num_src, &sizes->num_dst, &sizes->num_edges);
-  if (!(dropout_p >= 0.0 && dropout_p <= 1.0))
-    raise<ValueError>("Expected 'dropout_p' to be a probability in [0, 1] (got ", dropout_p, ").");
-  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
-  if (heads < 1 || channels < 1)
-    raise<ValueError>("Expected at least one head and one channel (got ", heads, " heads and ", channels,
-                      " channels).");
-  cpu::Problem problem;
-  problem.dtype = dtype;
-  problem.wide = graph->dtype == DType::i64;
-  problem.graph = graph->data;
-  problem.heads = heads;
-  problem.channels = channels;
-  problem.dropout_p = dropout_p;
-  problem.seed = static_cast<uint64_t>(seed);
-  problem.threads = threads;
-  return problem;
-}
 
 struct GatCall {
   Argument graph, x, a_src, a_dst, a_edge;
@@ -250,44 +176,6 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
                                     arguments.gradients, {final_dx, datt_src->data, datt_dst->data, dbias->data});
 }
 
-struct EdgeSoftmaxCall {
-  Argument graph, logits, row_stats, alpha;
-  Sizes sizes;
-  cpu::Problem problem;
-
-  EdgeSoftmaxCall(py::handle graph_, py::handle logits_, py::handle row_stats_, py::handle alpha_, double dropout_p,
-                  int64_t seed, int threads)
-      : graph(graph_, "graph"), logits(logits_, "logits"), row_stats(row_stats_, "row_stats"), alpha(alpha_, "alpha") {
-    check_floating(logits.view, "logits", 2);
-    const DType dtype = accumulate_dtype(logits->dtype);
-    const int64_t heads = logits->shape[1];
-    problem = make_problem(graph, dtype, heads, 1, dropout_p, seed, threads, &sizes);
-    check_tensor(logits.view, "logits", dtype, {sizes.num_edges, heads});
-    check_tensor(row_stats.view, "row_stats", dtype, {sizes.num_dst, 2, heads});
-    check_tensor(alpha.view, "alpha", dtype, {sizes.num_edges, heads});
-  }
-};
-
-void edge_softmax_forward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle row_stats,
-                          py::handle alpha, int threads) {
-  const EdgeSoftmaxCall call(graph, logits, row_stats, alpha, dropout_p, seed, threads);
-  const py::gil_scoped_release release;
-  cpu::kernels().edge_softmax_forward(call.problem, {call.logits->data},
-                                      {nullptr, call.row_stats->data, call.alpha->data});
-}
-
-void edge_softmax_backward(py::handle graph, py::handle logits, double dropout_p, int64_t seed, py::handle row_stats,
-                           py::handle alpha, py::handle grad_alpha_, py::handle grad_logits_, int threads) {
-  const EdgeSoftmaxCall call(graph, logits, row_stats, alpha, dropout_p, seed, threads);
-  const Argument grad_alpha(grad_alpha_, "grad_alpha"), grad_logits(grad_logits_, "grad_logits");
-  check_tensor(grad_alpha.view, "grad_alpha", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
-  check_tensor(grad_logits.view, "grad_logits", call.problem.dtype, {call.sizes.num_edges, call.problem.heads});
-  const py::gil_scoped_release release;
-  cpu::kernels().edge_softmax_backward(call.problem, {call.logits->data},
-                                       {nullptr, call.row_stats->data, nullptr, grad_alpha->data, call.alpha->data},
-                                       grad_logits->data);
-}
-
 void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads) {
   const Argument graph(graph_, "graph"), x(x_, "x"), out(out_, "out");
   check_floating(x.view, "x", 3);
@@ -380,7 +268,6 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
-  module.def("edge_softmax_forward", edge_softmax_forward);
-  module.def("edge_softmax_backward", edge_softmax_backward);
+  bind_attention(module);
   module.def("gather_limit", gather_limit, "gather_limit(graph, x, out, threads): out[i] = sum of x[j] over in-edges");
 }

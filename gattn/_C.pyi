@@ -101,26 +101,24 @@ def gat_layer_backward(
     threads: int,
     /,
 ) -> None: ...
-def edge_softmax_forward(
+def attention_forward(
     graph: _Capsule,
-    logits: _Capsule,
-    dropout_p: float,
+    inputs: dict[str, _Capsule],
+    settings: tuple[str | float | bool, ...],
     seed: int,
-    row_stats: _Capsule,
-    alpha: _Capsule,
+    results: dict[str, _Capsule],
     threads: int,
     /,
 ) -> None: ...
-def edge_softmax_backward(
+def attention_backward(
     graph: _Capsule,
-    logits: _Capsule,
-    dropout_p: float,
+    inputs: dict[str, _Capsule],
+    settings: tuple[str | float | bool, ...],
     seed: int,
-    row_stats: _Capsule,
-    alpha: _Capsule,
-    grad_alpha: _Capsule,
-    grad_logits: _Capsule,
+    saved: dict[str, _Capsule],
+    gradients: dict[str, _Capsule],
     threads: int,
     /,
 ) -> None: ...
+def first_largest(graph: _Capsule, values: _Capsule, first: _Capsule, threads: int, /) -> None: ...
 def gather_limit(graph: _Capsule, x: _Capsule, out: _Capsule, threads: int, /) -> None: ...

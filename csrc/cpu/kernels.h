@@ -41,9 +41,30 @@ struct GatLayerGradients {
   void *x = nullptr, *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;  // bias is optional
 };
 
-// Score of `edge_softmax`: the caller's logits, without values.
-struct EdgeInputs {
-  const void* logits = nullptr;
+// Every score with every modifier; null where an attention has no such input. Features are in the storage dtype,
+// everything else but `distance` in the accumulate dtype. See gattn/reference/attention.py for what is computed.
+enum class Score { edge_softmax, gat, gatv2, dot, gt };
+struct AttentionInputs {
+  Score score = Score::gat;
+  const void *q = nullptr, *k = nullptr, *v = nullptr, *edge = nullptr, *att = nullptr;
+  const void *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr, *edge_weight = nullptr;
+  const void *divisor = nullptr, *hop = nullptr, *sink_logit = nullptr, *sink_value = nullptr;
+  const void* distance = nullptr;
+  DType distance_dtype = DType::i64;
+  double negative_slope = 0, scale = 1, clip = 0, epsilon = 0, gamma = 1, decay_slope = 0;
+  bool undropped = false;  // the attention returned is the one before dropout
+};
+struct AttentionOutputs {
+  void *out = nullptr, *row_stats = nullptr, *alpha = nullptr, *edge = nullptr;  // all but row_stats optional
+};
+struct AttentionSaved {
+  const void* row_stats = nullptr;
+  const void *grad_out = nullptr, *grad_alpha = nullptr, *grad_edge = nullptr;  // optional
+};
+struct AttentionGradients {  // all optional
+  void *q = nullptr, *k = nullptr, *v = nullptr, *edge = nullptr, *att = nullptr;
+  void *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr, *edge_weight = nullptr;
+  void *divisor = nullptr, *hop = nullptr, *sink_logit = nullptr, *sink_value = nullptr;
 };
 
 // row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
@@ -67,8 +88,10 @@ struct Kernels {
   // and sums the parameters'. Both gradients of x may be the same memory unless the first is wide.
   void (*gat_node_gradients)(const Problem&, const void* x, const GatParameters&, const void* grad_out,
                              const GatGradients&, const GatLayerGradients&);
-  void (*edge_softmax_forward)(const Problem&, const EdgeInputs&, const ForwardOutputs&);
-  void (*edge_softmax_backward)(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
+  void (*attention_forward)(const Problem&, const AttentionInputs&, const AttentionOutputs&);
+  void (*attention_backward)(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
+  // first[i, h] = source of the first in-edge of i whose value [num_src, heads] is the largest; -1 without edges
+  void (*first_largest)(const Problem&, const void* values, int64_t* first);
   // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.
   void (*gather_limit)(const Problem&, const void* x, void* out);
 };

@@ -1,8 +1,12 @@
 """Attention over graphs as differentiable functions, on every backend."""
 
+from gattn.ops import build_graph as _build_graph  # noqa: F401  # registers gattn::build_graph
+from gattn.ops.dot import dot
 from gattn.ops.edge_softmax import edge_softmax
 from gattn.ops.gat import gat
 from gattn.ops.gat_layer import gat_layer
-from gattn.reference.softmax import dropout_mask
+from gattn.ops.gatv2 import gatv2
+from gattn.ops.gt import gt
+from gattn.reference.dropout import dropout_mask
 
-__all__ = ["dropout_mask", "edge_softmax", "gat", "gat_layer"]
+__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt"]

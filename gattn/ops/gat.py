@@ -10,9 +10,13 @@ from torch import Tensor
 from gattn import reference
 from gattn.backends import _C, select_backend
 from gattn.graph import Graph
+from gattn.modifiers import Decay, Lipschitz, Sink
+from gattn.ops.attention import attend
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import capsule, register, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
+from gattn.reference.attention import Inputs, Settings
+from gattn.reference.scores import pick
 
 
 def gat(
@@ -23,11 +27,14 @@ def gat(
     a_edge: Tensor | None = None,
     *,
     negative_slope: float = 0.2,
+    lipschitz: Lipschitz | None = None,
+    decay: Decay | None = None,
+    sink: Sink | None = None,
     dropout_p: float = 0.0,
     seed: int | None = None,
-    return_attention: bool = False,
+    return_attention: bool | str = False,
     backend: str | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Any:
     r"""Graph attention with additive scores, fused: nothing of size ``E * H * C`` is stored.
 
     .. math::
@@ -45,10 +52,12 @@ def gat(
         graph: The adjacency.
         a_edge: ``[E, H]`` in the caller's edge order, or ``None`` for 0.
         negative_slope: Slope of LeakyReLU below 0.
+        lipschitz, decay, sink: Modifiers (:class:`gattn.Lipschitz`, :class:`gattn.Decay`, :class:`gattn.Sink`).
         dropout_p: Probability to drop an attention weight; kept ones grow by ``1 / (1 - p)``.
         seed: Dropout seed; ``None`` draws one from torch's generator.
-        return_attention: Returns ``(out, alpha)`` with ``alpha`` ``[E, H]`` after dropout, in the caller's edge
-            order and the accumulate dtype (float32; float64 for float64), differentiable.
+        return_attention: Returns ``alpha`` too, ``[E, H]`` after dropout, in the caller's edge order and the
+            accumulate dtype (float32; float64 for float64), differentiable. ``"before_dropout"`` for the weights
+            that dropout has not touched.
         backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
 
     Returns:
@@ -66,19 +75,22 @@ def gat(
         a_dst = check_logits("a_dst", a_dst, (graph.num_dst, heads), x.dtype, graph)
     if a_edge is not None:
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
-    check_dropout(dropout_p)
-    if select_backend(backend, x.device) == "reference":
-        return reference.gat(
-            x,
-            a_src,
-            a_dst,
+    plain = lipschitz is None and decay is None and sink is None and return_attention in (True, False)
+    if not plain or select_backend(backend, x.device) == "reference":
+        results = attend(
+            Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge),
+            Settings("gat", negative_slope),
             graph,
-            a_edge,
-            negative_slope=negative_slope,
+            lipschitz=lipschitz,
+            decay=decay,
+            sink=sink,
             dropout_p=dropout_p,
             seed=seed,
             return_attention=return_attention,
+            backend=backend,
         )
+        return pick(results, return_attention)
+    check_dropout(dropout_p)
     out, _, alpha = _gat(
         x.contiguous(),
         a_src,
@@ -90,7 +102,7 @@ def gat(
         graph.num_edges,
         negative_slope,
         dropout_p,
-        return_attention,
+        bool(return_attention),
     )
     return (out, alpha) if return_attention else out
 

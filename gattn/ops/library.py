@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
-from gattn.reference.softmax import draw_seed
+from gattn.reference.dropout import draw_seed
 
 # Defined here, once, for the life of the process; submodules add to it.
 library = torch.library.Library("gattn", "DEF")
@@ -29,11 +29,8 @@ def register(
     something wants to see the op (compilation, export, fakes, other devices). Both ways share one gradient. The
     dispatcher's own way through Python costs more than a small graph's kernel.
     """
+    op = _define(schema, cpu, fake)
     name = schema.split("(", 1)[0]
-    library.define(schema)
-    library.impl(name, cpu, "CPU")
-    torch.library.register_fake(f"gattn::{name}", fake, lib=library)
-    op = getattr(torch.ops.gattn, name).default
 
     def below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -47,6 +44,24 @@ def register(
         return direct(*inputs) if _is_plain(inputs[0]) else op(*inputs)
 
     return call
+
+
+def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Defines ``gattn::<schema>`` for an op without a gradient; returns as :func:`register` does."""
+    op = _define(schema, cpu, fake)
+
+    def call(*inputs: Any) -> Any:
+        return cpu(*inputs) if _is_plain(inputs[0]) else op(*inputs)
+
+    return call
+
+
+def _define(schema: str, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    name = schema.split("(", 1)[0]
+    library.define(schema)
+    library.impl(name, cpu, "CPU")
+    torch.library.register_fake(f"gattn::{name}", fake, lib=library)
+    return getattr(torch.ops.gattn, name).default
 
 
 def _with_gradient(

@@ -1,6 +1,6 @@
 """The ops in plain PyTorch: the definition of the numbers, on any device, differentiable any number of times."""
 
-from gattn.reference.gat import gat, gat_layer
-from gattn.reference.softmax import dropout_mask, edge_softmax
+from gattn.reference.dropout import dropout_mask
+from gattn.reference.scores import dot, edge_softmax, gat, gat_layer, gatv2, gt
 
-__all__ = ["dropout_mask", "edge_softmax", "gat", "gat_layer"]
+__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt"]

@@ -7,13 +7,10 @@ namespace gattn::cpu::GATTN_ISA {
 
 namespace {
 
-constexpr int64_t kScoresAhead = 32;  // edges; a source's scores are one short read, mostly from the outer caches
-
 template <class A_, class I_>
 struct Gat {
   using A = A_;
   using I = I_;
-  static constexpr bool has_values = true;
 
   GraphView<I> g;
   Rows<A> values;
@@ -28,26 +25,13 @@ struct Gat {
     return t > V{} ? t : t * slope;
   }
 
-  void logits(int64_t row, int64_t slot, int64_t edges, A* t) const {
-    with_heads(heads, [&](auto h_count) {
-      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
-        constexpr int W = decltype(lanes)::value;
-        Vec<A, W> mine{};
-        if (a_dst) mine = load<W>(a_dst + row * h_count + h);
-        const I* source = g.col + slot;
-        for (int64_t k = 0; k < edges; ++k) {
-          if (slot + k + kScoresAhead < g.num_edges)
-            __builtin_prefetch(a_src + static_cast<int64_t>(source[k + kScoresAhead]) * h_count + h);
-          store<W>(t + k * h_count + h, mine + load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h));
-        }
-        if (a_edge == nullptr) return;
-        const I* edge = g.edge_id + slot;
-        for (int64_t k = 0; k < edges; ++k) {
-          A* at = t + k * h_count + h;
-          store<W>(at, load<W>(at) + load<W>(a_edge + static_cast<int64_t>(edge[k]) * h_count + h));
-        }
-      });
-    });
+  bool reweight(int64_t, int64_t, A*) const { return false; }
+  void add_values(A* acc, int64_t slot, int64_t edges, const A* p) const {
+    aggregate(acc, values, g.col, slot, edges, g.num_edges, p);
+  }
+
+  void logits(int64_t row, int64_t slot, int64_t edges, A* t, int) const {
+    node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
     leaky_relu_array(t, padded<A>(edges, heads), slope);
   }
 };
@@ -212,7 +196,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     dx_ops.write(dx + source * dx_bytes, states, one, nullptr, heads, channels);
     memcpy(da_src + source * heads, states + width, heads * sizeof(A));
   };
-  for_each_row<A>(g.colptr, g.num_src, state_size, threads, partial, finish);
+  for_each_row<A>(g.colptr, g.num_src, state_size, threads, Step{partial, finish});
 }
 
 // Takes the error of D out of what source_pass stored: dt = (dt - p * error of D) * slope.
@@ -356,7 +340,7 @@ void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutpu
   with_types(problem, [&](auto types) {
     using A = typename decltype(types)::A;
     const auto score = make_score<A, typename decltype(types)::I>(problem, in);
-    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), score.bias, outputs.out,
+    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), Ending<A>{score.bias}, outputs.out,
             static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }

@@ -37,10 +37,6 @@ inline void with_heads(int64_t heads, const Function& function) {
 
 // Calls function(width, h) for vectors of heads that cover all of them: whole vectors where the number is a constant,
 // else single ones.
-template <int W>
-struct Width {
-  static constexpr int value = W;
-};
 template <class A, int64_t H, class Function>
 inline void for_head_lanes(Heads<H>, const Function& function) {
   constexpr int W = H < kLanes<A> ? static_cast<int>(H) : kLanes<A>;

@@ -5,20 +5,25 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
+// The first of `count` states of `size` numbers becomes the sum of all.
+template <class A>
+inline void add_states(A* states, int64_t count, int64_t size) {
+  for (int64_t s = 1; s < count; ++s)
+    for (int64_t i = 0; i < size; ++i) states[i] += states[s * state_stride<A>(size) + i];
+}
+
 // add(row, begin, end, sum) adds the slots' terms to sum [heads]; finish(row, sum) receives the total.
 template <class A, class I, class Add, class Finish>
 void reduce_rows(const I* pointer, int64_t rows, int64_t heads, int threads, const Add& add, const Finish& finish) {
-  for_each_row<A>(
-      pointer, rows, heads, threads,
-      [&](int64_t row, int64_t begin, int64_t end, A* sum, int) {
-        for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
-        add(row, begin, end, sum);
-      },
-      [&](int64_t row, A* sums, int64_t count, int) {
-        for (int64_t s = 1; s < count; ++s)
-          for (int64_t h = 0; h < heads; ++h) sums[h] += sums[s * state_stride<A>(heads) + h];
-        finish(row, sums);
-      });
+  const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* sum, int) {
+    for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
+    add(row, begin, end, sum);
+  };
+  const auto total = [&](int64_t row, A* sums, int64_t count, int) {
+    add_states(sums, count, heads);
+    finish(row, sums);
+  };
+  for_each_row<A>(pointer, rows, heads, threads, Step{partial, total});
 }
 
 // sum[h] += sum over slots of term[index[slot], h]

@@ -10,7 +10,8 @@ namespace gattn::cpu::GATTN_ISA {
 
 constexpr int64_t kRowCost = 4;          // what starting a row costs, in edges
 constexpr int64_t kTaskCost = 1 << 12;   // the least work worth handing out
-constexpr int64_t kTasksPerThread = 16;  // enough to even out what the cost model gets wrong
+constexpr int64_t kMaxTasks = 256;       // enough to even out what the cost model gets wrong
+constexpr int64_t kHubGroups = 64;       // the like for the ends of heavy rows
 
 // First row whose work, counted from row 0, reaches `work`.
 template <class I>
@@ -32,61 +33,108 @@ constexpr int64_t state_stride(int64_t state_size) {
   return (state_size + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
 }
 
-// For every row: partial(row, begin, end, state, worker) over one or more pieces of its slots, each with a state of
-// `state_size` numbers of its own, then finish(row, states, count, worker) once, with the states in slot order.
-// The pieces depend on the graph alone, so the results are the same for any number of threads.
-template <class A, class I, class Partial, class Finish>
-void for_each_row(const I* pointer, int64_t rows, int64_t state_size, int threads, const Partial& partial,
-                  const Finish& finish) {
-  if (rows == 0) return;
-  const int64_t edges = pointer[rows];
-  const int64_t work = edges + kRowCost * rows;
-  int64_t tasks = threads <= 1 ? 1 : work / kTaskCost + 1;
-  if (tasks > threads * kTasksPerThread) tasks = threads * kTasksPerThread;
+// Who calls: the thread, and the group of rows. A group's rows are handled one after the other by one thread, and
+// groups depend on the graph alone, so sums kept one a group and added up in order are the same for any thread count.
+struct Caller {
+  int worker;
+  int64_t group;
+  operator int() const { return worker; }
+};
 
+template <class I>
+int64_t row_tasks(const I* pointer, int64_t rows) {
+  const int64_t tasks = rows > 0 ? (pointer[rows] + kRowCost * rows) / kTaskCost + 1 : 0;
+  return tasks < kMaxTasks ? tasks : kMaxTasks;
+}
+template <class I>
+int64_t row_groups(const I* pointer, int64_t rows) {
+  return row_tasks(pointer, rows) + kHubGroups;
+}
+
+// One step over a row: partial(row, begin, end, state, caller) over one or more pieces of its slots, each with a state
+// of its own, then finish(row, states, count, caller) once, with the states in slot order.
+template <class Partial, class Finish>
+struct Step {
+  const Partial& partial;
+  const Finish& finish;
+};
+template <class Partial, class Finish>
+Step(const Partial&, const Finish&) -> Step<Partial, Finish>;
+
+// Rows too heavy for one thread: their list, in order, and the segments they are cut into.
+template <class A, class I>
+struct Hubs {
+  const I* pointer;
+  int64_t count, stride;
+  Buffer<int64_t> rows, first_segment;
+  Buffer<A> states;
+
+  Hubs(const I* pointer_, int64_t rows_, int64_t stride_)
+      : pointer(pointer_), count(0), stride(stride_), rows(count_hubs(rows_)), first_segment(count + 1),
+        states(cut(rows_)) {}
+
+  template <class OneStep>
+  void run(const OneStep& step, int threads, int64_t first_group) const {
+    parallel_tasks(first_segment[count], threads, [&](int64_t segment, int worker) {
+      int64_t hub = 0, high = count;  // the last hub that starts at or before this segment
+      while (high - hub > 1) {
+        const int64_t middle = (hub + high) / 2;
+        (first_segment[middle] <= segment ? hub : high) = middle;
+      }
+      const int64_t row = rows[hub], row_end = pointer[row + 1];
+      const int64_t begin = pointer[row] + (segment - first_segment[hub]) * kSegmentEdges;
+      const int64_t end = begin + kSegmentEdges < row_end ? begin + kSegmentEdges : row_end;
+      step.partial(row, begin, end, states.get() + stride * segment, Caller{worker, 0});
+    });
+    const int64_t groups = count < kHubGroups ? count : kHubGroups;
+    parallel_tasks(groups, threads, [&](int64_t group, int worker) {
+      for (int64_t hub = count * group / groups; hub < count * (group + 1) / groups; ++hub)
+        step.finish(rows[hub], states.get() + stride * first_segment[hub], first_segment[hub + 1] - first_segment[hub],
+                    Caller{worker, first_group + group});
+    });
+  }
+
+ private:
+  bool heavy(int64_t row) const { return pointer[row + 1] - pointer[row] > kHubDegree; }
+  int64_t count_hubs(int64_t all) {
+    for (int64_t row = 0; row < all; ++row) count += heavy(row);
+    return count;
+  }
+  int64_t cut(int64_t all) {
+    int64_t hub = 0;
+    first_segment[0] = 0;
+    for (int64_t row = 0; hub < count && row < all; ++row)
+      if (heavy(row)) {
+        const int64_t degree = pointer[row + 1] - pointer[row];
+        rows[hub] = row;
+        first_segment[hub + 1] = first_segment[hub] + (degree + kSegmentEdges - 1) / kSegmentEdges;
+        ++hub;
+      }
+    return stride * first_segment[count];
+  }
+};
+
+// Takes every row through the steps, in order. The pieces and groups depend on the graph alone, so the results are
+// the same for any number of threads.
+template <class A, class I, class... Steps>
+void for_each_row(const I* pointer, int64_t rows, int64_t state_size, int threads, const Steps&... steps) {
+  if (rows == 0) return;
+  const int64_t work = pointer[rows] + kRowCost * rows, tasks = row_tasks(pointer, rows);
   const int64_t stride = state_stride<A>(state_size);
   Buffer<A> states(stride * threads);
-  Buffer<int64_t> hubs(edges / kHubDegree + 1);
-  std::atomic<int64_t> hub_count{0};
   parallel_tasks(tasks, threads, [&](int64_t task, int worker) {
     const int64_t begin = row_at_work(pointer, rows, work * task / tasks);
     const int64_t end = task + 1 == tasks ? rows : row_at_work(pointer, rows, work * (task + 1) / tasks);
     A* state = states.get() + stride * worker;
+    const Caller caller{worker, task};
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = pointer[row], last = pointer[row + 1];
-      if (last - first > kHubDegree) {
-        hubs[hub_count.fetch_add(1, std::memory_order_relaxed)] = row;
-        continue;
-      }
-      partial(row, first, last, state, worker);
-      finish(row, state, 1, worker);
+      if (last - first > kHubDegree) continue;
+      ((steps.partial(row, first, last, state, caller), steps.finish(row, state, 1, caller)), ...);
     }
   });
-
-  const int64_t count = hub_count.load();
-  if (count == 0) return;
-  Buffer<int64_t> first_segment(count + 1);
-  first_segment[0] = 0;
-  for (int64_t hub = 0; hub < count; ++hub) {
-    const int64_t degree = pointer[hubs[hub] + 1] - pointer[hubs[hub]];
-    first_segment[hub + 1] = first_segment[hub] + (degree + kSegmentEdges - 1) / kSegmentEdges;
-  }
-  Buffer<A> segments(stride * first_segment[count]);
-  parallel_tasks(first_segment[count], threads, [&](int64_t segment, int worker) {
-    int64_t hub = 0, high = count;  // the last hub that starts at or before this segment
-    while (high - hub > 1) {
-      const int64_t middle = (hub + high) / 2;
-      (first_segment[middle] <= segment ? hub : high) = middle;
-    }
-    const int64_t row = hubs[hub], row_end = pointer[row + 1];
-    const int64_t begin = pointer[row] + (segment - first_segment[hub]) * kSegmentEdges;
-    const int64_t end = begin + kSegmentEdges < row_end ? begin + kSegmentEdges : row_end;
-    partial(row, begin, end, segments.get() + stride * segment, worker);
-  });
-  parallel_tasks(count, threads, [&](int64_t hub, int worker) {
-    finish(hubs[hub], segments.get() + stride * first_segment[hub], first_segment[hub + 1] - first_segment[hub],
-           worker);
-  });
+  const Hubs<A, I> hubs(pointer, rows, stride);
+  if (hubs.count > 0) (hubs.run(steps, threads, tasks), ...);
 }
 
 // For work that needs no sums: piece(row, begin, end, worker) over pieces of at most kSegmentEdges slots.

@@ -3,8 +3,11 @@
 // A score is a struct with
 //   A, I                           accumulate and index types
 //   heads, has_values
-//   logits(row, slot, edges, t)    writes the activated scores of slots [slot, slot + edges) of a target row
-//   values                         Rows: the feature rows edges carry (where it has values)
+//   logits(row, slot, edges, t, worker)  writes the final scores of slots [slot, slot + edges) of a target row;
+//                                        t has room for kRowsAtOnce edges more
+//   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false if there are none
+//   values                               Rows: the feature rows edges carry (where has_values())
+//   add_values(acc, slot, edges, p)      acc += sum of p * value
 #pragma once
 
 #include "../../common/graph_layout.h"
@@ -20,6 +23,7 @@ template <class A>
 struct Rows {
   const char* data;
   int64_t heads, channels, bytes;  // bytes of one row
+  bool wide;                       // stored in the accumulate type
   const RowOps<A>* ops;
 
   Rows(const void* data_, DType dtype, int64_t heads_, int64_t channels_)
@@ -27,6 +31,7 @@ struct Rows {
         heads(heads_),
         channels(channels_),
         bytes(heads_ * channels_ * dtype_bytes(dtype)),
+        wide(dtype == kWide<A>),
         ops(&row_ops<A>(dtype, channels_)) {}
   const void* operator[](int64_t node) const { return data + node * bytes; }
   int64_t width() const { return heads * channels; }
@@ -44,7 +49,8 @@ inline int64_t prefetch_distance(int64_t row_bytes) {
 }
 
 // Hands rows[other[slot]] for slots [begin, begin + edges) to function(row, k, count), at most kRowsAtOnce at a time,
-// fetching ahead past the end of the piece, where the next row's slots lie.
+// fetching ahead past the end of the piece, where the next row's slots lie. With all_edges = 0 nothing is fetched ahead:
+// for rows that are in the caches.
 template <class A, class I, class Function>
 inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
                    const Function& function) {
@@ -71,6 +77,36 @@ inline void aggregate(A* acc, const Rows<A>& rows, const I* other, int64_t begin
   });
 }
 
+constexpr int64_t kScoresAhead = 32;  // edges; a source's scores are one short read, mostly from the outer caches
+
+// t[k, h] = a_src[source] + a_dst[row] + a_edge[edge] for the slots of a piece; each part is optional.
+template <class A, class I>
+inline void node_logits(const GraphView<I>& g, int64_t heads, const A* a_src, const A* a_dst, const A* a_edge,
+                        int64_t row, int64_t slot, int64_t edges, A* t) {
+  with_heads(heads, [&](auto h_count) {
+    for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+      constexpr int W = decltype(lanes)::value;
+      Vec<A, W> mine{};
+      if (a_dst) mine = load<W>(a_dst + row * h_count + h);
+      const I* source = g.col + slot;
+      if (a_src == nullptr)
+        for (int64_t k = 0; k < edges; ++k) store<W>(t + k * h_count + h, mine);
+      else
+        for (int64_t k = 0; k < edges; ++k) {
+          if (slot + k + kScoresAhead < g.num_edges)
+            __builtin_prefetch(a_src + static_cast<int64_t>(source[k + kScoresAhead]) * h_count + h);
+          store<W>(t + k * h_count + h, mine + load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h));
+        }
+      if (a_edge == nullptr) return;
+      const I* edge = g.edge_id + slot;
+      for (int64_t k = 0; k < edges; ++k) {
+        A* at = t + k * h_count + h;
+        store<W>(at, load<W>(at) + load<W>(a_edge + static_cast<int64_t>(edge[k]) * h_count + h));
+      }
+    });
+  });
+}
+
 template <class A>
 struct Scratch {
   int64_t stride;
@@ -86,28 +122,48 @@ struct Scratch {
 // Scores of a piece of a row become its attention weights, by the row's statistics.
 template <class A>
 inline void normalise(A* p, int64_t edges, int64_t heads, const A* row_stats) {
-  for (int64_t k = 0; k < edges; ++k)
-    for (int64_t h = 0; h < heads; ++h) p[k * heads + h] -= row_stats[h];
-  fill_padding(p, edges, heads, A{0});
-  exp_padded(p, padded<A>(edges, heads));
-  for (int64_t k = 0; k < edges; ++k)
-    for (int64_t h = 0; h < heads; ++h) p[k * heads + h] /= row_stats[heads + h];
+  with_heads(heads, [&](auto h_count) {
+    for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+      constexpr int W = decltype(lanes)::value;
+      const Vec<A, W> maximum = load<W>(row_stats + h);
+      for (int64_t k = 0; k < edges; ++k) store<W>(p + k * h_count + h, load<W>(p + k * h_count + h) - maximum);
+    });
+    fill_padding(p, edges, heads, A{0});
+    exp_padded(p, padded<A>(edges, heads));
+    for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+      constexpr int W = decltype(lanes)::value;
+      const Vec<A, W> sum = load<W>(row_stats + h_count + h);
+      for (int64_t k = 0; k < edges; ++k) store<W>(p + k * h_count + h, load<W>(p + k * h_count + h) / sum);
+    });
+  });
 }
 
-// Writes alpha in the caller's edge order, after dropout.
+// What a row ends with, besides its edges; all optional.
+template <class A>
+struct Ending {
+  const A* bias = nullptr;        // [heads, channels], added to out
+  const A* sink_logit = nullptr;  // [num_dst, heads]: one more slot of the softmax
+  const A* sink_value = nullptr;  // [heads, channels]: what it carries
+  A epsilon = 0;                  // added to the sum of exp, before the maximum is taken out
+  bool undropped = false;         // the attention written is the one before dropout
+};
+
+// Writes alpha in the caller's edge order.
 template <class Score>
 void write_attention(const Score& score, const GraphView<typename Score::I>& g,
-                     const Dropout<typename Score::A>& dropout, const typename Score::A* row_stats,
+                     const Dropout<typename Score::A>& dropout, bool undropped, const typename Score::A* row_stats,
                      typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
-  Scratch<A> scratch(threads, kSegmentEdges, heads, 2);
+  const bool drop = dropout.active() && !undropped;
+  Scratch<A> scratch(threads, kSegmentEdges + kRowsAtOnce, heads, 2);
   for_each_piece(g.rowptr, g.num_dst, threads, [&](int64_t row, int64_t begin, int64_t end, int worker) {
     const int64_t edges = end - begin;
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
-    score.logits(row, begin, edges, p);
+    score.logits(row, begin, edges, p, worker);
     normalise(p, edges, heads, row_stats + row * 2 * heads);
-    if (dropout.active()) {
+    score.reweight(begin, edges, p);
+    if (drop) {
       dropout.factors(g.edge_id + begin, edges, heads, factor);
       multiply_array(p, factor, padded<A>(edges, heads));
     }
@@ -116,39 +172,58 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
   });
 }
 
+// Takes the sink and epsilon into a finished row.
+template <class A>
+void end_row(const Ending<A>& ending, int64_t row, int64_t heads, int64_t channels, A* maximum, A* sum, A* acc) {
+  for (int64_t h = 0; h < heads; ++h) {
+    if (ending.sink_logit) {
+      const A logit = ending.sink_logit[row * heads + h], top = logit > maximum[h] ? logit : maximum[h];
+      const A factor = maximum[h] == kMinusInfinity<A> ? A{0} : static_cast<A>(::exp(maximum[h] - top));
+      const A share = logit == kMinusInfinity<A> ? A{0} : static_cast<A>(::exp(logit - top));
+      maximum[h] = top;
+      sum[h] = sum[h] * factor + share;
+      for (int64_t c = h * channels; c < (h + 1) * channels; ++c) {
+        acc[c] *= factor;
+        if (ending.sink_value) acc[c] += share * ending.sink_value[c];
+      }
+    }
+    if (ending.epsilon > A{0} && maximum[h] != kMinusInfinity<A>)
+      sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
+  }
+}
+
 // out [num_dst, heads, channels] (where the score has values), row_stats [num_dst, 2, heads], alpha [edges, heads]
-// (optional),
-// bias [heads, channels] added to out (optional). A row without edges gets the bias alone, and statistics of
-// -inf and 0.
+// (optional). A row without edges and sink gets the bias alone, and statistics of -inf and 0.
 template <class Score>
 void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
-             const typename Score::A* bias, void* out, typename Score::A* row_stats, typename Score::A* alpha,
-             int threads) {
+             const Ending<typename Score::A>& ending, void* out, typename Score::A* row_stats,
+             typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
-  int64_t channels = 0, out_bytes = 0;
-  if constexpr (Score::has_values) {
-    channels = score.values.channels;
-    out_bytes = score.values.bytes;
-    advise_huge_pages(out, g.num_dst * out_bytes);
-  }
+  const bool has_values = out != nullptr;
+  const int64_t channels = has_values ? score.values.channels : 0, out_bytes = has_values ? score.values.bytes : 0;
+  advise_huge_pages(out, g.num_dst * out_bytes);
   const int64_t width = heads * channels, state_size = 2 * heads + width;  // maximum, sum, weighted sum of values
-  Scratch<A> scratch(threads, kPieceEdges, heads, 2);
+  Scratch<A> scratch(threads, kPieceEdges + kRowsAtOnce, heads, 2);
 
   const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, int worker) {
     A *maximum = state, *sum = state + heads, *acc = state + 2 * heads;
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
     const int64_t edges = end - begin;
-    score.logits(row, begin, edges, p);
+    score.logits(row, begin, edges, p, worker);
     with_heads(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
-    if constexpr (Score::has_values) {
-      if (dropout.active()) {
-        dropout.factors(g.edge_id + begin, edges, heads, factor);
-        multiply_array(p, factor, padded<A>(edges, heads));
-      }
-      memset(acc, 0, width * sizeof(A));
-      aggregate(acc, score.values, g.col, begin, edges, g.num_edges, p);
+    if (score.reweight(begin, edges, p)) {
+      for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
+      for (int64_t k = 0; k < edges; ++k)
+        for (int64_t h = 0; h < heads; ++h) sum[h] += p[k * heads + h];
     }
+    if (!has_values) return;
+    if (dropout.active()) {
+      dropout.factors(g.edge_id + begin, edges, heads, factor);
+      multiply_array(p, factor, padded<A>(edges, heads));
+    }
+    memset(acc, 0, width * sizeof(A));
+    score.add_values(acc, begin, edges, p);
   };
 
   const auto finish = [&](int64_t row, A* states, int64_t count, int worker) {
@@ -173,7 +248,8 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         sum[h] = total;
       }
     }
-    const bool empty = g.rowptr[row] == g.rowptr[row + 1];
+    if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, heads, channels, maximum, sum, acc);
+    const bool empty = g.rowptr[row] == g.rowptr[row + 1] && ending.sink_logit == nullptr;
     with_heads(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
@@ -184,12 +260,12 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         store<W>(stats + heads, total);
       });
     });
-    if constexpr (Score::has_values)
-      score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, bias, heads, channels);
+    if (has_values)
+      score.values.ops->write(static_cast<char*>(out) + row * out_bytes, acc, scale, ending.bias, heads, channels);
   };
 
-  for_each_row<A>(g.rowptr, g.num_dst, state_size, threads, partial, finish);
-  if (alpha != nullptr) write_attention(score, g, dropout, row_stats, alpha, threads);
+  for_each_row<A>(g.rowptr, g.num_dst, state_size, threads, Step{partial, finish});
+  if (alpha != nullptr) write_attention(score, g, dropout, ending.undropped, row_stats, alpha, threads);
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

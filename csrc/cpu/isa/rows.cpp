@@ -118,6 +118,24 @@ void write_row(void* out_row, const A* acc, const A* scale, const A* shift, int6
   }
 }
 
+template <class A, class S>
+void widen_row(A* to, const void* from, int64_t count) {
+  const auto* row = static_cast<const S*>(from);
+  for_channels<A>(count, [&](auto width, int64_t c) {
+    constexpr int W = decltype(width)::value;
+    store<W>(to + c, Vec<A, W>(load<W>(row + c)));
+  });
+}
+
+template <class A, class S>
+void narrow_row(void* to, const A* from, int64_t count) {
+  auto* row = static_cast<S*>(to);
+  for_channels<A>(count, [&](auto width, int64_t c) {
+    constexpr int W = decltype(width)::value;
+    store<W>(row + c, load<W>(from + c));
+  });
+}
+
 template <class S, int W>
 constexpr RowOps<typename Accumulate<S>::type> make_ops() {
   using A = typename Accumulate<S>::type;
@@ -126,7 +144,9 @@ constexpr RowOps<typename Accumulate<S>::type> make_ops() {
            add_rows_and_dot<W, 4, A, S>},
           dot_row<W, A, S, S>,
           dot_row<W, A, S, A>,
-          write_row<W, A, S>};
+          write_row<W, A, S>,
+          widen_row<A, S>,
+          narrow_row<A, S>};
 }
 
 // The widest vector that fits the channels of a head.

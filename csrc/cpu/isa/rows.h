@@ -30,6 +30,9 @@ struct RowOps {
   void (*dot_wide)(A* dot, Row a, Row b, int64_t heads, int64_t channels);
   // out[h, c] = acc[h, c] * scale[h] + shift[h, c], rounded to the storage type; shift is optional
   void (*write)(void* out, const A* acc, const A* scale, const A* shift, int64_t heads, int64_t channels);
+  // `count` numbers from the storage type, and rounded to it
+  void (*widen)(A* to, Row from, int64_t count);
+  void (*narrow)(void* to, const A* from, int64_t count);
 };
 
 // The operations for rows stored as `dtype` (whose accumulate type is A).

@@ -11,8 +11,9 @@ void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, con
 void gat_node_scores(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
 void gat_node_gradients(const Problem&, const void* x, const GatParameters&, const void* grad_out, const GatGradients&,
                         const GatLayerGradients&);
-void edge_softmax_forward(const Problem&, const EdgeInputs&, const ForwardOutputs&);
-void edge_softmax_backward(const Problem&, const EdgeInputs&, const SavedForBackward&, void* grad_logits);
+void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&);
+void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
+void first_largest(const Problem&, const void* values, int64_t* first);
 void gather_limit(const Problem&, const void* x, void* out);
 
 // Accumulate and index types; the storage type only matters inside the row operations (rows.h).

@@ -112,7 +112,7 @@ template <int W>
 inline Vec<float, W> load(const float16* p) {
 #if defined(__AVX2__)
   if constexpr (W % 8 == 0) {
-    Vec<float, W> v;
+    Vec<float, W> v{};
     for (int l = 0; l < W; l += 8) {
       const __m256 part = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + l)));
       memcpy(reinterpret_cast<char*>(&v) + l * sizeof(float), &part, sizeof(part));
@@ -123,7 +123,7 @@ inline Vec<float, W> load(const float16* p) {
   if constexpr (W == 1) {
     return widen(*p);
   } else {
-    Vec<float, W> v;
+    Vec<float, W> v{};
     for (int l = 0; l < W; ++l) v[l] = widen(p[l]);
     return v;
   }
@@ -218,6 +218,21 @@ inline void sum_lanes_of(const Vec<A, W> (&v)[U], A* sums, int64_t stride) {
   } else {
     for (int u = 0; u < U; ++u) sums[u * stride] = sum_lanes<A, W>(v[u]);
   }
+}
+
+// A vector's width as a type.
+template <int W>
+struct Width {
+  static constexpr int value = W;
+};
+
+// Calls function(width, c) for vectors that cover [0, channels) once: whole ones, then one of each smaller power of two
+// that the rest has.
+template <class A, int W = kLanes<A>, class Function>
+inline void for_channels(int64_t channels, const Function& function, int64_t c = 0) {
+  for (; c + W <= channels; c += W) function(Width<W>{}, c);
+  if constexpr (W > 1)
+    if (c < channels) for_channels<A, W / 2>(channels, function, c);
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

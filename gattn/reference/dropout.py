@@ -1,4 +1,4 @@
-"""Softmax over in-edges and the dropout every backend shares."""
+"""The dropout every backend shares, and the dtype that numbers accumulate in."""
 
 from __future__ import annotations
 
@@ -56,20 +56,3 @@ def apply_dropout(alpha: Tensor, graph: Graph, p: float, seed: int | Tensor | No
         return alpha
     kept = dropout_mask(graph, alpha.size(1), p, draw_seed() if seed is None else seed)
     return torch.where(kept, alpha * (1.0 / (1.0 - p) if p < 1.0 else 0.0), torch.zeros_like(alpha))
-
-
-def softmax(logits: Tensor, target: Tensor, num_dst: int) -> Tensor:
-    """``exp(logits - m) / sum`` over the edges of each target, ``[E, H]``, ``m`` the target's maximum."""
-    index = target.unsqueeze(1).expand_as(logits)
-    start = logits.new_full((num_dst, logits.size(1)), float("-inf"))
-    maximum = start.scatter_reduce(0, index, logits.detach(), "amax")
-    exponential = (logits - maximum[target]).exp()
-    total = logits.new_zeros(num_dst, logits.size(1)).index_add(0, target, exponential)
-    return exponential / total[target]
-
-
-def edge_softmax(logits: Tensor, graph: Graph, *, dropout_p: float = 0.0, seed: int | Tensor | None = None) -> Tensor:
-    """Softmax of ``logits`` ``[E, H]`` over each target's in-edges, then dropout; accumulates as the kernels do."""
-    wide = logits.to(accumulate_dtype(logits.dtype))
-    alpha = softmax(wide, graph.edge_index[1], graph.num_dst)
-    return apply_dropout(alpha, graph, dropout_p, seed).to(logits.dtype)

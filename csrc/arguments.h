@@ -1,0 +1,84 @@
+// Arguments of the entry points: tensors as DLPack capsules, checked before use.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "common/dlpack.h"
+#include "cpu/graph.h"
+#include "cpu/kernels.h"
+
+namespace gattn {
+
+namespace py = pybind11;
+
+inline DType dtype_of(const dlpack::Tensor& tensor) {
+  const auto is = [&](uint8_t code, uint8_t bits) {
+    return tensor.dtype.code == code && tensor.dtype.bits == bits && tensor.dtype.lanes == 1;
+  };
+  if (is(dlpack::kFloat, 32)) return DType::f32;
+  if (is(dlpack::kFloat, 64)) return DType::f64;
+  if (is(dlpack::kFloat, 16)) return DType::f16;
+  if (is(dlpack::kBfloat, 16)) return DType::bf16;
+  if (is(dlpack::kInt, 8)) return DType::i8;
+  if (is(dlpack::kInt, 16)) return DType::i16;
+  if (is(dlpack::kInt, 32)) return DType::i32;
+  if (is(dlpack::kInt, 64)) return DType::i64;
+  if (is(dlpack::kUInt, 8)) return DType::u8;
+  if (is(dlpack::kBool, 8)) return DType::boolean;
+  return DType::other;
+}
+
+// A tensor argument. The capsule keeps owning the memory; the caller holds it for the length of the call.
+struct Argument {
+  TensorView view;
+  Argument(py::handle object, const char* name, bool optional = false) {
+    if (optional && object.is_none()) return;
+    if (!PyCapsule_IsValid(object.ptr(), "dltensor"))
+      raise<TypeError>("Expected '", name, "' to be a DLPack capsule (got ",
+                       py::str(py::type::handle_of(object)).cast<std::string>(),
+                       "). Pass torch.utils.dlpack.to_dlpack(tensor).");
+    const auto& tensor = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
+    if (tensor.device.type != dlpack::kCpu)
+      raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
+                        "). Move it with .cpu() or choose another backend.");
+    view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    view.dtype = dtype_of(tensor);
+    view.ndim = tensor.ndim;
+    view.shape = tensor.shape;
+    view.strides = tensor.strides;
+  }
+  const TensorView* operator->() const { return &view; }
+  explicit operator bool() const { return static_cast<bool>(view); }
+};
+
+inline void check_optional(const Argument& argument, const char* name, DType dtype, std::initializer_list<int64_t> shape) {
+  if (argument) check_tensor(argument.view, name, dtype, shape);
+}
+
+struct Sizes {
+  int64_t num_src = 0, num_dst = 0, num_edges = 0;
+};
+
+// What all ops share. The features' shape gives heads and channels; logits alone give heads.
+inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
+                          int64_t seed, int threads, Sizes* sizes) {
+  cpu::check_graph(graph.view, &sizes->num_src, &sizes->num_dst, &sizes->num_edges);
+  if (!(dropout_p >= 0.0 && dropout_p <= 1.0))
+    raise<ValueError>("Expected 'dropout_p' to be a probability in [0, 1] (got ", dropout_p, ").");
+  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
+  if (heads < 1 || channels < 1)
+    raise<ValueError>("Expected at least one head and one channel (got ", heads, " heads and ", channels,
+                      " channels).");
+  cpu::Problem problem;
+  problem.dtype = dtype;
+  problem.wide = graph->dtype == DType::i64;
+  problem.graph = graph->data;
+  problem.heads = heads;
+  problem.channels = channels;
+  problem.dropout_p = dropout_p;
+  problem.seed = static_cast<uint64_t>(seed);
+  problem.threads = threads;
+  return problem;
+}
+
+}  // namespace gattn

@@ -1,0 +1,224 @@
+// Any score with any modifier, as the row loops read it.
+#pragma once
+
+#include "reductions.h"
+#include "score_rows.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+// gamma ** rho(distance - hop), rho = LeakyReLU
+template <class A>
+struct DecayMask {
+  const void* distance;
+  DType dtype;
+  const A* hop;
+  A log_gamma, slope;
+
+  template <class Function>
+  void with_distances(const Function& function) const {
+    switch (dtype) {
+      case DType::u8:
+        return function(static_cast<const uint8_t*>(distance));
+      case DType::i8:
+        return function(static_cast<const int8_t*>(distance));
+      case DType::i16:
+        return function(static_cast<const int16_t*>(distance));
+      case DType::i32:
+        return function(static_cast<const int32_t*>(distance));
+      default:
+        return function(static_cast<const int64_t*>(distance));
+    }
+  }
+
+  // mask[k, h] and, where asked for, its derivative by hop over itself, for the edges of some slots.
+  template <class I>
+  void compute(const I* edge_id, int64_t edges, int64_t heads, A* mask, A* by_hop) const {
+    with_distances([&](const auto* psi) {
+      for (int64_t k = 0; k < edges; ++k) {
+        const A far = static_cast<A>(psi[edge_id[k]]);
+        for (int64_t h = 0; h < heads; ++h) {
+          const A excess = far - hop[h], branch = excess > A{0} ? A{1} : slope;
+          mask[k * heads + h] = log_gamma * branch * excess;
+          if (by_hop) by_hop[k * heads + h] = -log_gamma * branch;
+        }
+      }
+    });
+    fill_padding(mask, edges, heads, A{0});
+    exp_padded(mask, padded<A>(edges, heads));
+  }
+};
+
+// One worker's room: arrays over a piece's slots, and feature rows in the accumulate type.
+template <class A>
+struct Workspace {
+  static constexpr int kArrays = 8, kRows = 2 * kRowsAtOnce + 4;
+  Scratch<A> arrays;
+  int64_t width;
+  Buffer<A> rows;
+
+  Workspace(int threads, int64_t heads, int64_t width_)
+      : arrays(threads, kPieceEdges + kRowsAtOnce, heads, kArrays), width(width_), rows(threads * kRows * width_) {}
+  A* array(int worker, int index) const { return arrays.array(worker, index); }
+  A* row(int worker, int index) const { return rows.get() + (int64_t{worker} * kRows + index) * width; }
+};
+
+// A row in the accumulate type: itself where it is stored so, else widened into `room`.
+template <class A>
+inline const A* widened(const Rows<A>& rows, int64_t node, A* room) {
+  if (rows.data == nullptr) return nullptr;
+  if (rows.wide) return static_cast<const A*>(rows[node]);
+  rows.ops->widen(room, rows[node], rows.width());
+  return room;
+}
+
+template <class A_, class I_>
+struct Attention {
+  using A = A_;
+  using I = I_;
+
+  GraphView<I> g;
+  Score kind;
+  int64_t heads, channels;
+  Rows<A> q, k, v, edge, values;
+  ScoreParameters<A> parameters;
+  const ScoreRows<A>* rows;  // null: a score of node and edge logits alone
+  const A *a_src, *a_dst, *a_edge, *edge_weight, *divisor;
+  DecayMask<A> decay;
+  A slope, clip;
+  const Workspace<A>& work;
+
+  Attention(const Problem& problem, const AttentionInputs& in, const Workspace<A>& work_)
+      : g(view_graph(static_cast<const I*>(problem.graph))),
+        kind(in.score),
+        heads(problem.heads),
+        channels(problem.channels),
+        q(in.q, problem.dtype, heads, channels),
+        k(in.k, problem.dtype, heads, channels),
+        v(in.v, problem.dtype, heads, channels),
+        edge(in.edge, problem.dtype, heads, channels),
+        values(kind == Score::gatv2 ? k : v),
+        parameters{static_cast<const A*>(in.att), static_cast<A>(in.negative_slope), static_cast<A>(in.scale), heads,
+                   channels},
+        rows(in.k ? &score_rows<A>(kind, in.edge != nullptr) : nullptr),
+        a_src(static_cast<const A*>(in.a_src)),
+        a_dst(static_cast<const A*>(in.a_dst)),
+        a_edge(static_cast<const A*>(in.a_edge)),
+        edge_weight(static_cast<const A*>(in.edge_weight)),
+        divisor(static_cast<const A*>(in.divisor)),
+        decay{in.distance, in.distance_dtype, static_cast<const A*>(in.hop), static_cast<A>(::log(in.gamma)),
+              static_cast<A>(in.decay_slope)},
+        slope(static_cast<A>(in.negative_slope)),
+        clip(static_cast<A>(in.clip)),
+        work(work_) {}
+
+  bool edge_values() const { return kind == Score::dot && edge.data != nullptr; }
+
+  // Calls function(source rows, edge rows, k, count) for the slots of a piece, four at a time, in the accumulate type.
+  // Fewer than four are filled up with the first. Rows that are not in the caches yet (`cold`) are fetched ahead.
+  template <class Function>
+  void for_rows(const Rows<A>& sources, const Rows<A>& edge_rows, bool cold, int64_t slot, int64_t edges, int worker,
+                const Function& function) const {
+    const I *edge_id = g.edge_id + slot, *end = cold ? g.edge_id + g.num_edges : edge_id;
+    const int64_t ahead = prefetch_distance(sources.bytes);
+    gather(sources, g.col, slot, edges, cold ? g.num_edges : 0, [&](const void* const* row, int64_t first, int count) {
+      const A *source[kRowsAtOnce], *theirs[kRowsAtOnce];
+      for (int u = 0; u < kRowsAtOnce; ++u) {
+        const int64_t at = first + (u < count ? u : 0);
+        if (sources.wide) {
+          source[u] = static_cast<const A*>(row[u < count ? u : 0]);
+        } else if (u < count) {
+          sources.ops->widen(work.row(worker, u), row[u], sources.width());
+          source[u] = work.row(worker, u);
+        } else {
+          source[u] = source[0];
+        }
+        theirs[u] = u < count ? widened(edge_rows, edge_id[at], work.row(worker, kRowsAtOnce + u)) : theirs[0];
+        if (edge_rows.data && u < count && edge_id + at + ahead < end)
+          prefetch_row(edge_rows[edge_id[at + ahead]], edge_rows.bytes);
+      }
+      function(source, theirs, first, count);
+    });
+  }
+
+  // t[k, h] += score of mine with the source's (and edge's) row, for the slots of a piece. Writes whole fours, so t has
+  // room for kRowsAtOnce more edges.
+  void add_scores(const ScoreRows<A>& table, const ScoreParameters<A>& p, const Rows<A>& sources,
+                  const Rows<A>& edge_rows, bool cold, const A* mine, int64_t slot, int64_t edges, int worker,
+                  A* t) const {
+    for_rows(sources, edge_rows, cold, slot, edges, worker,
+             [&](const A* const* source, const A* const* theirs, int64_t first, int) {
+               table.score(t + first * heads, source, theirs, mine, p);
+             });
+  }
+
+  // t / c, the argument of the activation
+  void raw_scores(int64_t row, int64_t slot, int64_t edges, A* t, int worker) const {
+    node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
+    if (rows)
+      add_scores(*rows, parameters, k, edge, true, widened(q, row, work.row(worker, kRowsAtOnce * 2)), slot, edges,
+                 worker, t);
+    if (divisor) divide(t, edges, divisor + row * heads);
+  }
+
+  // values[k, h] /= by[h]
+  void divide(A* values_, int64_t edges, const A* by) const {
+    with_heads(heads, [&](auto h_count) {
+      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+        constexpr int W = decltype(lanes)::value;
+        const Vec<A, W> divisors = load<W>(by + h);
+        for (int64_t i = 0; i < edges; ++i) {
+          A* at = values_ + i * h_count + h;
+          store<W>(at, load<W>(at) / divisors);
+        }
+      });
+    });
+  }
+
+  void activate(int64_t edges, A* t) const {
+    if (kind == Score::gat) leaky_relu_array(t, padded<A>(edges, heads), slope);
+    if (kind != Score::gt) return;
+    constexpr int W = kLanes<A>;
+    const Vec<A, W> high = splat<A, W>(clip), low = -high;
+    for (int64_t i = 0; i < padded<A>(edges, heads); i += W) {
+      const Vec<A, W> v = load<W>(t + i), below = v > high ? high : v;
+      store<W>(t + i, below < low ? low : below);
+    }
+  }
+  // values *= the activation's derivative, from its argument
+  void multiply_branch(A* values_, const A* argument, int64_t edges) const {
+    constexpr int W = kLanes<A>;
+    const Vec<A, W> zero{}, high = splat<A, W>(clip);
+    if (kind != Score::gat && kind != Score::gt) return;
+    for (int64_t i = 0; i < padded<A>(edges, heads); i += W) {
+      const Vec<A, W> v = load<W>(values_ + i), t = load<W>(argument + i);
+      store<W>(values_ + i, kind == Score::gat ? (t > zero ? v : v * slope) : (t > high ? zero : t < -high ? zero : v));
+    }
+  }
+
+  // What forward() asks of a score.
+  void logits(int64_t row, int64_t slot, int64_t edges, A* t, int worker) const {
+    raw_scores(row, slot, edges, t, worker);
+    finish_scores(slot, edges, t, worker);
+  }
+  void finish_scores(int64_t slot, int64_t edges, A* t, int worker) const {
+    activate(edges, t);
+    if (decay.distance == nullptr) return;
+    A* mask = work.array(worker, 0);
+    decay.compute(g.edge_id + slot, edges, heads, mask, static_cast<A*>(nullptr));
+    fill_padding(t, edges, heads, A{0});
+    multiply_array(t, mask, padded<A>(edges, heads));
+  }
+  bool reweight(int64_t slot, int64_t edges, A* p) const {
+    if (edge_weight == nullptr) return false;
+    for (int64_t i = 0; i < edges; ++i)
+      for (int64_t h = 0; h < heads; ++h)
+        p[i * heads + h] *= edge_weight[static_cast<int64_t>(g.edge_id[slot + i]) * heads + h];
+    return true;
+  }
+  void add_values(A* acc, int64_t slot, int64_t edges, const A* p) const {
+    aggregate(acc, values, g.col, slot, edges, kind == Score::gatv2 ? 0 : g.num_edges, p);
+    if (edge_values()) aggregate(acc, edge, g.edge_id, slot, edges, g.num_edges, p);
+  }
+};
+
+}  // namespace gattn::cpu::GATTN_ISA

@@ -1,0 +1,258 @@
+"""The op behind every score: one forward, one backward, one table of inputs (:class:`gattn.reference.attention.Inputs`).
+
+The public functions beside this file check their arguments, name them as :class:`Inputs` and call :func:`attend`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gattn.backends import _C, select_backend
+from gattn.graph import Graph
+from gattn.modifiers import Decay, Lipschitz, Sink
+from gattn.ops.double_backward import differentiate_backward, unpack_graph
+from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.neighbourhood import neighbourhood_maximum
+from gattn.ops.validation import check_attention, check_dropout, check_modifiers
+from gattn.reference.attention import (
+    Inputs,
+    Results,
+    Settings,
+    attention,
+    decay_settings,
+    modifier_inputs,
+)
+from gattn.reference.dropout import accumulate_dtype
+
+#: Inputs that have gradients; the last one, ``distance``, has none.
+_NAMES = Inputs._fields[:-1]
+_COUNT = len(_NAMES)
+_SETTINGS = (
+    "str score, float negative_slope, float scale, float clip, float epsilon, float gamma, float decay_slope, "
+    "float dropout_p, bool undropped"
+)
+
+
+class _Call(NamedTuple):
+    """The op's arguments behind its tensors."""
+
+    num_edges: int
+    num_dst: int
+    with_alpha: bool
+    with_edge: bool
+
+
+def attend(
+    inputs: Inputs,
+    settings: Settings,
+    graph: Graph,
+    *,
+    lipschitz: Lipschitz | None,
+    decay: Decay | None,
+    sink: Sink | None,
+    dropout_p: float,
+    seed: int | None,
+    return_attention: bool | str,
+    return_edge: bool = False,
+    backend: str | None,
+) -> Results:
+    """Checks what all ops share and computes, on the chosen backend."""
+    check_attention(return_attention)
+    check_dropout(dropout_p)
+    storage = next(x for x in inputs if x is not None)
+    values = _values(inputs)
+    lipschitz, decay, sink = check_modifiers(
+        lipschitz, decay, sink, storage if values is None else values, values is not None, graph
+    )
+    chosen = select_backend(backend, storage.device)
+    settings = settings._replace(
+        dropout_p=dropout_p, undropped=return_attention == "before_dropout", **decay_settings(decay)
+    )
+    if chosen == "reference":
+        inputs = inputs._replace(**modifier_inputs(graph, lipschitz, decay, sink))
+        return attention(inputs, settings, graph, seed)
+    inputs = inputs._replace(**modifier_inputs(graph, lipschitz, decay, sink, neighbourhood_maximum))
+    out, _, alpha, edge = _attention(
+        graph.data,
+        *(x if x is None or x.is_contiguous() else x.contiguous() for x in inputs),
+        seed_tensor(dropout_p, seed),
+        *settings,
+        *_Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge),
+    )
+    return Results(out, alpha, edge)
+
+
+def _values(inputs: Inputs) -> Tensor | None:
+    return inputs.k if inputs.v is None else inputs.v
+
+
+class _Parts(NamedTuple):
+    """An op call's flat arguments, taken apart."""
+
+    graph: Tensor
+    inputs: Inputs
+    seed: Tensor | None
+    settings: Settings
+    call: _Call
+
+
+def _parse(graph: Tensor, *flat: Any) -> _Parts:
+    after = _COUNT + 1
+    settings = Settings(*flat[after + 1 : after + 1 + len(Settings._fields)])
+    return _Parts(graph, Inputs(*flat[:after]), flat[after], settings, _Call(*flat[-len(_Call._fields) :]))
+
+
+def _capsules(**tensors: Tensor | None) -> dict[str, Any]:
+    return {name: capsule(x) for name, x in tensors.items() if x is not None}
+
+
+def _forward_cpu(graph: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+    parts = _parse(graph, *flat)
+    outputs = _forward_fake(graph, *flat)
+    out, row_stats, alpha, edge = outputs
+    call = parts.call
+    _C.attention_forward(
+        capsule(graph),
+        _capsules(**parts.inputs._asdict()),
+        tuple(parts.settings),
+        seed_value(parts.seed),
+        _capsules(
+            out=None if _values(parts.inputs) is None else out,
+            row_stats=row_stats,
+            alpha=alpha if call.with_alpha else None,
+            edge_out=edge if call.with_edge else None,
+        ),
+        torch.get_num_threads(),
+    )
+    return outputs
+
+
+def _forward_fake(graph: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+    _, inputs, _, _, call = _parse(graph, *flat)
+    first = next(x for x in inputs if x is not None)
+    wide = accumulate_dtype(first.dtype)
+    heads = first.shape[1]
+    values = _values(inputs)
+    return (
+        first.new_empty(0) if values is None else values.new_empty(call.num_dst, *values.shape[1:]),
+        first.new_empty(call.num_dst, 2, heads, dtype=wide),
+        first.new_empty(call.num_edges if call.with_alpha else 0, heads, dtype=wide),
+        first.new_empty(0) if not call.with_edge or inputs.edge is None else torch.empty_like(inputs.edge),
+    )
+
+
+def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    parts = _parse(*flat)
+    out, row_stats, alpha, edge = outputs
+    unused = [row_stats]
+    if not parts.call.with_alpha:
+        unused.append(alpha)
+    if not parts.call.with_edge:
+        unused.append(edge)
+    if _values(parts.inputs) is None:
+        unused.append(out)
+    ctx.mark_non_differentiable(*unused)
+    ctx.settings, ctx.call = parts.settings, parts.call
+    ctx.save_for_backward(parts.graph, *parts.inputs, parts.seed, row_stats)
+
+
+def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_out, _, grad_alpha, grad_edge = grads
+    arguments = 2 + len(Inputs._fields) + len(Settings._fields) + len(_Call._fields)
+    if grad_out is None and grad_alpha is None and grad_edge is None:
+        return (None,) * arguments
+    needs = ctx.needs_input_grad[1 : 1 + _COUNT]
+    found = _attention_backward(
+        *ctx.saved_tensors,
+        *(None if g is None else g.contiguous() for g in (grad_out, grad_alpha, grad_edge)),
+        *ctx.settings,
+        *ctx.call,
+        list(needs),
+    )
+    return None, *(g if need else None for g, need in zip(found, needs, strict=True)), *[None] * (arguments - 1 - _COUNT)
+
+
+def _gradients(flat: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Room for the gradients, empty for those not asked for."""
+    inputs, needs = Inputs(*flat[1 : 2 + _COUNT]), flat[-1]
+    first = next(x for x in inputs if x is not None)
+    return tuple(
+        torch.empty_like(x) if x is not None and need else first.new_empty(0)
+        for x, need in zip(inputs[:-1], needs, strict=True)
+    )
+
+
+def _backward_fake(*flat: Any) -> tuple[Tensor, ...]:
+    return _gradients(flat)
+
+
+def _backward_cpu(*flat: Any) -> tuple[Tensor, ...]:
+    graph, *rest = flat
+    inputs, seed, row_stats = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 2]
+    grad_out, grad_alpha, grad_edge = rest[_COUNT + 3 : _COUNT + 6]
+    settings = Settings(*rest[_COUNT + 6 : _COUNT + 6 + len(Settings._fields)])
+    needs = rest[-1]
+    gradients = _gradients(flat)
+    _C.attention_backward(
+        capsule(graph),
+        _capsules(**inputs._asdict()),
+        tuple(settings),
+        seed_value(seed),
+        _capsules(row_stats=row_stats, grad_out=grad_out, grad_alpha=grad_alpha, grad_edge=grad_edge),
+        _capsules(
+            **{
+                name: grad if need and x is not None else None
+                for name, grad, need, x in zip(_NAMES, gradients, needs, inputs[:-1], strict=True)
+            }
+        ),
+        torch.get_num_threads(),
+    )
+    return gradients
+
+
+def _setup_double(ctx: Any, flat: tuple[Any, ...], _: Any) -> None:
+    tensors = 1 + _COUNT + 1 + 2 + 3  # graph, inputs, seed and row statistics, gradients
+    ctx.settings = Settings(*flat[tensors : tensors + len(Settings._fields)])
+    ctx.arguments = len(flat)
+    ctx.num_edges, ctx.num_dst = flat[tensors + len(Settings._fields) :][:2]
+    ctx.save_for_backward(*flat[:tensors])
+
+
+def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    packed, *rest = ctx.saved_tensors
+    inputs, seed, grads = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 3 :]
+    graph = unpack_graph(packed, ctx.num_dst, num_edges=ctx.num_edges)
+    wanted = [i for i, grad in enumerate(grads) if grad is not None]
+
+    def forward(*tensors: Tensor | None) -> list[Tensor]:
+        results = attention(Inputs(*tensors, inputs.distance), ctx.settings, graph, seed)
+        return [results[i] for i in wanted]  # type: ignore[misc]
+
+    found = differentiate_backward(forward, inputs[:-1], [grads[i] for i in wanted], grad_grads)
+    grad_of_grads: list[Tensor | None] = [None, None, None]
+    for i, grad in zip(wanted, found[_COUNT:], strict=True):
+        grad_of_grads[i] = grad
+    result = [None, *found[:_COUNT], None, None, None, *grad_of_grads]
+    return (*result, *[None] * (ctx.arguments - len(result)))
+
+
+_TENSORS = ", ".join(["Tensor graph", *(f"Tensor? {name}" for name in Inputs._fields), "Tensor? seed"])
+_CALL = "SymInt num_edges, SymInt num_dst, bool with_alpha, bool with_edge"
+_attention_backward = register(
+    f"attention_backward({_TENSORS}, Tensor row_stats, Tensor? grad_out, Tensor? grad_alpha, Tensor? grad_edge, "
+    f"{_SETTINGS}, {_CALL}, bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
+    cpu=_backward_cpu,
+    fake=_backward_fake,
+    setup_context=_setup_double,
+    backward=_double_backward,
+)
+_attention = register(
+    f"attention({_TENSORS}, {_SETTINGS}, {_CALL}) -> (Tensor, Tensor, Tensor, Tensor)",
+    cpu=_forward_cpu,
+    fake=_forward_fake,
+    setup_context=_setup_context,
+    backward=_backward,
+)
