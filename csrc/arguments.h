@@ -51,7 +51,8 @@ struct Argument {
   explicit operator bool() const { return static_cast<bool>(view); }
 };
 
-inline void check_optional(const Argument& argument, const char* name, DType dtype, std::initializer_list<int64_t> shape) {
+inline void check_optional(const Argument& argument, const char* name, DType dtype,
+                           std::initializer_list<int64_t> shape) {
   if (argument) check_tensor(argument.view, name, dtype, shape);
 }
 
@@ -61,7 +62,7 @@ struct Sizes {
 
 // What all ops share. The features' shape gives heads and channels; logits alone give heads.
 inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
-                          int64_t seed, int threads, Sizes* sizes) {
+                                 int64_t seed, int threads, Sizes* sizes) {
   cpu::check_graph(graph.view, &sizes->num_src, &sizes->num_dst, &sizes->num_edges);
   if (!(dropout_p >= 0.0 && dropout_p <= 1.0))
     raise<ValueError>("Expected 'dropout_p' to be a probability in [0, 1] (got ", dropout_p, ").");

@@ -23,8 +23,8 @@ enum class Rows { src, dst, edges, none };
 // With channels and rows it is made of features, in the storage dtype; else it is in the accumulate dtype.
 struct Slot {
   const char* name;
-  const void* AttentionInputs::*input;
-  void* AttentionGradients::*gradient;
+  const void* AttentionInputs::* input;
+  void* AttentionGradients::* gradient;
   Rows rows;
   bool channels;
   unsigned takes, needs;
@@ -84,7 +84,9 @@ struct AttentionCall {
   bool takes(unsigned scores) const { return (bit(inputs.score) & scores) != 0; }
 
   void check(const Argument& tensor, const Slot& slot) const {
-    const int64_t rows = slot.rows == Rows::src ? sizes.num_src : slot.rows == Rows::dst ? sizes.num_dst : sizes.num_edges;
+    const int64_t rows = slot.rows == Rows::src   ? sizes.num_src
+                         : slot.rows == Rows::dst ? sizes.num_dst
+                                                  : sizes.num_edges;
     const int64_t heads = problem.heads, channels = problem.channels;
     if (slot.rows == Rows::none && slot.channels)
       check_tensor(tensor.view, slot.name, wide, {heads, channels});
@@ -128,8 +130,7 @@ struct AttentionCall {
         if (takes(slot.needs)) raise<ValueError>("Expected '", slot.name, "' to be a tensor (got None).");
         continue;
       }
-      if (!takes(slot.takes))
-        raise<ValueError>("Expected no '", slot.name, "' with this score (got one).");
+      if (!takes(slot.takes)) raise<ValueError>("Expected no '", slot.name, "' with this score (got one).");
       check(tensor, slot);
       inputs.*slot.input = tensor->data;
     }
@@ -163,8 +164,7 @@ void attention_forward(py::handle graph, const py::dict& tensors, const py::tupl
     raise<ValueError>("Expected 'out' for scores with values, and for them alone.");
   if (edge && !call.takes(kGt)) raise<ValueError>("Expected no 'edge_out' with this score (got one).");
   const py::gil_scoped_release release;
-  cpu::kernels().attention_forward(call.problem, call.inputs,
-                                   {out->data, row_stats->data, alpha->data, edge->data});
+  cpu::kernels().attention_forward(call.problem, call.inputs, {out->data, row_stats->data, alpha->data, edge->data});
 }
 
 void attention_backward(py::handle graph, const py::dict& tensors, const py::tuple& settings, int64_t seed,
@@ -194,8 +194,7 @@ void first_largest(py::handle graph_, py::handle values_, py::handle first_, int
   check_floating(values.view, "values", 2);
   const int64_t heads = values->shape[1];
   Sizes sizes;
-  const cpu::Problem problem =
-      make_problem(graph, accumulate_dtype(values->dtype), heads, 1, 0.0, 0, threads, &sizes);
+  const cpu::Problem problem = make_problem(graph, accumulate_dtype(values->dtype), heads, 1, 0.0, 0, threads, &sizes);
   check_tensor(values.view, "values", problem.dtype, {sizes.num_src, heads});
   check_tensor(first.view, "first", DType::i64, {sizes.num_dst, heads});
   const py::gil_scoped_release release;

@@ -166,7 +166,8 @@ struct Backward {
     if (grad_out.data) {
       const Rows<A> none(nullptr, problem.dtype, heads, problem.channels);
       score.add_scores(products, unscaled, score.values, score.edge_values() ? score.edge : none,
-                       in.score != Score::gatv2, widened(grad_out, row, work.row(worker, kRowsAtOnce * 2)), begin, edges, worker, dalpha);
+                       in.score != Score::gatv2, widened(grad_out, row, work.row(worker, kRowsAtOnce * 2)), begin,
+                       edges, worker, dalpha);
     }
     if (saved.grad_alpha && !in.undropped) add_grad_alpha(dalpha, begin, edges);
     if (dropout.active()) {
@@ -235,7 +236,7 @@ struct Backward {
   void differentiate(int64_t row, int64_t begin, int64_t end, A* state, int worker) {
     const int64_t edges = end - begin;
     A *q = work.array(worker, 1), *ds = work.array(worker, 2), *factor = work.array(worker, 3);
-    A *arg = work.array(worker, 4);
+    A* arg = work.array(worker, 4);
     memset(state, 0, state_size * sizeof(A));
     if (heavy(row)) {
       fetch(weight.get(), q, begin, edges);
@@ -317,7 +318,8 @@ struct Backward {
                        score.rows->edge(de, theirs, k[u], e[u], mine, score.parameters);
                        if (score.edge_values() && out)
                          for (int64_t h = 0; h < heads; ++h)
-                           for (int64_t c = h * channels; c < (h + 1) * channels; ++c) de[c] += p[at * heads + h] * out[c];
+                           for (int64_t c = h * channels; c < (h + 1) * channels; ++c)
+                             de[c] += p[at * heads + h] * out[c];
                        score.edge.ops->narrow(static_cast<char*>(grads.edge) + edge * bytes, de, width);
                      }
                    });
@@ -353,8 +355,7 @@ struct Backward {
     const auto end_ = [&](int64_t row, A* states, int64_t count, const Caller& caller) {
       end_row(row, states, count, caller);
     };
-    for_each_row<A>(g.rowptr, g.num_dst, state_size, problem.threads, Step{weigh_, total_},
-                    Step{differentiate_, end_});
+    for_each_row<A>(g.rowptr, g.num_dst, state_size, problem.threads, Step{weigh_, total_}, Step{differentiate_, end_});
     sums.total(0, width, grads.att);
     sums.total(sum_hop(), heads, grads.hop);
     sums.total(sum_sink(), width, grads.sink_value);

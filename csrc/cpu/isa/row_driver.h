@@ -8,10 +8,10 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
-constexpr int64_t kRowCost = 4;          // what starting a row costs, in edges
-constexpr int64_t kTaskCost = 1 << 12;   // the least work worth handing out
-constexpr int64_t kMaxTasks = 256;       // enough to even out what the cost model gets wrong
-constexpr int64_t kHubGroups = 64;       // the like for the ends of heavy rows
+constexpr int64_t kRowCost = 4;         // what starting a row costs, in edges
+constexpr int64_t kTaskCost = 1 << 12;  // the least work worth handing out
+constexpr int64_t kMaxTasks = 256;      // enough to even out what the cost model gets wrong
+constexpr int64_t kHubGroups = 64;      // the like for the ends of heavy rows
 
 // First row whose work, counted from row 0, reaches `work`.
 template <class I>
@@ -70,7 +70,11 @@ struct Hubs {
   Buffer<A> states;
 
   Hubs(const I* pointer_, int64_t rows_, int64_t stride_)
-      : pointer(pointer_), count(0), stride(stride_), rows(count_hubs(rows_)), first_segment(count + 1),
+      : pointer(pointer_),
+        count(0),
+        stride(stride_),
+        rows(count_hubs(rows_)),
+        first_segment(count + 1),
         states(cut(rows_)) {}
 
   template <class OneStep>

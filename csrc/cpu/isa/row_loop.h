@@ -5,9 +5,9 @@
 //   heads, has_values
 //   logits(row, slot, edges, t, worker)  writes the final scores of slots [slot, slot + edges) of a target row;
 //                                        t has room for kRowsAtOnce edges more
-//   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false if there are none
-//   values                               Rows: the feature rows edges carry (where has_values())
-//   add_values(acc, slot, edges, p)      acc += sum of p * value
+//   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false if there are
+//   none values                               Rows: the feature rows edges carry (where has_values()) add_values(acc,
+//   slot, edges, p)      acc += sum of p * value
 #pragma once
 
 #include "../../common/graph_layout.h"
@@ -49,8 +49,8 @@ inline int64_t prefetch_distance(int64_t row_bytes) {
 }
 
 // Hands rows[other[slot]] for slots [begin, begin + edges) to function(row, k, count), at most kRowsAtOnce at a time,
-// fetching ahead past the end of the piece, where the next row's slots lie. With all_edges = 0 nothing is fetched ahead:
-// for rows that are in the caches.
+// fetching ahead past the end of the piece, where the next row's slots lie. With all_edges = 0 nothing is fetched
+// ahead: for rows that are in the caches.
 template <class A, class I, class Function>
 inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
                    const Function& function) {
@@ -196,8 +196,8 @@ void end_row(const Ending<A>& ending, int64_t row, int64_t heads, int64_t channe
 // (optional). A row without edges and sink gets the bias alone, and statistics of -inf and 0.
 template <class Score>
 void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
-             const Ending<typename Score::A>& ending, void* out, typename Score::A* row_stats,
-             typename Score::A* alpha, int threads) {
+             const Ending<typename Score::A>& ending, void* out, typename Score::A* row_stats, typename Score::A* alpha,
+             int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
   const bool has_values = out != nullptr;

@@ -169,14 +169,14 @@ void source_row(A* dk, const EdgeGradient<A>& gradient, const A* k, const A* e, 
 }
 
 template <class S, class A>
-void edge_row(A* de, const EdgeGradient<A>& gradient, const A* k, const A* e, const A* q,
-              const ScoreParameters<A>& p) {
+void edge_row(A* de, const EdgeGradient<A>& gradient, const A* k, const A* e, const A* q, const ScoreParameters<A>& p) {
   for_gradient(gradient, p, [&](auto width, int64_t c, auto g) {
     constexpr int W = decltype(width)::value;
     using V = Vec<A, W>;
     V att{};
     if constexpr (S::has_att) att = load<W>(p.att + c);
-    store<W>(de + c, g * S::template by_edge<V, A>(load<W>(k + c), load_edge<S, W>(e, c), load<W>(q + c), att, p.slope));
+    store<W>(de + c,
+             g * S::template by_edge<V, A>(load<W>(k + c), load_edge<S, W>(e, c), load<W>(q + c), att, p.slope));
   });
 }
 

@@ -29,8 +29,7 @@ struct ScoreRows {
   // t[u, h] += score of four rows; e is not read by a table without edges
   void (*score)(A* t, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
   // dq += and datt += this edge's part; gatv2: dq still lacks the factor att
-  void (*target)(A* dq, A* datt, const EdgeGradient<A>&, const A* k, const A* e, const A* q,
-                 const ScoreParameters<A>&);
+  void (*target)(A* dq, A* datt, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // dk += this edge's part; gatv2: still without the factor att
   void (*source)(A* dk, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // de = this edge's
