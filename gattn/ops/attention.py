@@ -1,4 +1,4 @@
-"""The op behind every score: one forward, one backward, one table of inputs (:class:`gattn.reference.attention.Inputs`).
+"""The op behind every score: one forward, one backward, one table of inputs.
 
 The public functions beside this file check their arguments, name them as :class:`Inputs` and call :func:`attend`.
 """
@@ -16,14 +16,15 @@ from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import capsule, register, seed_tensor, seed_value
 from gattn.ops.neighbourhood import neighbourhood_maximum
-from gattn.ops.validation import check_attention, check_dropout, check_modifiers
+from gattn.ops.validation import check_attention, check_compiled, check_dropout, check_modifiers
 from gattn.reference.attention import (
     Inputs,
     Results,
     Settings,
     attention,
-    decay_settings,
-    modifier_inputs,
+    edge_divisor,
+    with_decay,
+    with_modifiers,
 )
 from gattn.reference.dropout import accumulate_dtype
 
@@ -68,13 +69,13 @@ def attend(
         lipschitz, decay, sink, storage if values is None else values, values is not None, graph
     )
     chosen = select_backend(backend, storage.device)
-    settings = settings._replace(
-        dropout_p=dropout_p, undropped=return_attention == "before_dropout", **decay_settings(decay)
-    )
+    undropped = return_attention == "before_dropout"
+    settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
     if chosen == "reference":
-        inputs = inputs._replace(**modifier_inputs(graph, lipschitz, decay, sink))
-        return attention(inputs, settings, graph, seed)
-    inputs = inputs._replace(**modifier_inputs(graph, lipschitz, decay, sink, neighbourhood_maximum))
+        inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
+        return attention(inputs, settings, graph, seed, edge_divisor(lipschitz, graph))
+    check_compiled(lipschitz, chosen)
+    inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, neighbourhood_maximum)
     out, _, alpha, edge = _attention(
         graph.data,
         *(x if x is None or x.is_contiguous() else x.contiguous() for x in inputs),
@@ -109,52 +110,40 @@ def _capsules(**tensors: Tensor | None) -> dict[str, Any]:
     return {name: capsule(x) for name, x in tensors.items() if x is not None}
 
 
-def _forward_cpu(graph: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+def _forward_cpu(graph: Tensor, *flat: Any) -> tuple[Tensor | None, ...]:
     parts = _parse(graph, *flat)
     outputs = _forward_fake(graph, *flat)
     out, row_stats, alpha, edge = outputs
-    call = parts.call
     _C.attention_forward(
         capsule(graph),
         _capsules(**parts.inputs._asdict()),
         tuple(parts.settings),
         seed_value(parts.seed),
-        _capsules(
-            out=None if _values(parts.inputs) is None else out,
-            row_stats=row_stats,
-            alpha=alpha if call.with_alpha else None,
-            edge_out=edge if call.with_edge else None,
-        ),
+        _capsules(out=out, row_stats=row_stats, alpha=alpha, edge_out=edge),
         torch.get_num_threads(),
     )
     return outputs
 
 
-def _forward_fake(graph: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+def _forward_fake(graph: Tensor, *flat: Any) -> tuple[Tensor | None, ...]:
+    """``out, row_stats, alpha, edge``; ``None`` for what there is not, which costs least."""
     _, inputs, _, _, call = _parse(graph, *flat)
     first = next(x for x in inputs if x is not None)
     wide = accumulate_dtype(first.dtype)
     heads = first.shape[1]
     values = _values(inputs)
     return (
-        first.new_empty(0) if values is None else values.new_empty(call.num_dst, *values.shape[1:]),
+        None if values is None else values.new_empty(call.num_dst, *values.shape[1:]),
         first.new_empty(call.num_dst, 2, heads, dtype=wide),
-        first.new_empty(call.num_edges if call.with_alpha else 0, heads, dtype=wide),
-        first.new_empty(0) if not call.with_edge or inputs.edge is None else torch.empty_like(inputs.edge),
+        first.new_empty(call.num_edges, heads, dtype=wide) if call.with_alpha else None,
+        torch.empty_like(inputs.edge) if call.with_edge and inputs.edge is not None else None,
     )
 
 
 def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
     parts = _parse(*flat)
-    out, row_stats, alpha, edge = outputs
-    unused = [row_stats]
-    if not parts.call.with_alpha:
-        unused.append(alpha)
-    if not parts.call.with_edge:
-        unused.append(edge)
-    if _values(parts.inputs) is None:
-        unused.append(out)
-    ctx.mark_non_differentiable(*unused)
+    row_stats = outputs[1]
+    ctx.mark_non_differentiable(row_stats)
     ctx.settings, ctx.call = parts.settings, parts.call
     ctx.save_for_backward(parts.graph, *parts.inputs, parts.seed, row_stats)
 
@@ -172,42 +161,28 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *ctx.call,
         list(needs),
     )
-    return None, *(g if need else None for g, need in zip(found, needs, strict=True)), *[None] * (arguments - 1 - _COUNT)
+    return None, *found, *[None] * (arguments - 1 - _COUNT)
 
 
-def _gradients(flat: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """Room for the gradients, empty for those not asked for."""
-    inputs, needs = Inputs(*flat[1 : 2 + _COUNT]), flat[-1]
-    first = next(x for x in inputs if x is not None)
-    return tuple(
-        torch.empty_like(x) if x is not None and need else first.new_empty(0)
-        for x, need in zip(inputs[:-1], needs, strict=True)
-    )
+def _backward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
+    """Room for the gradients, ``None`` for those not asked for."""
+    inputs, needs = flat[1 : 1 + _COUNT], flat[-1]
+    return tuple(torch.empty_like(x) if x is not None and need else None for x, need in zip(inputs, needs, strict=True))
 
 
-def _backward_fake(*flat: Any) -> tuple[Tensor, ...]:
-    return _gradients(flat)
-
-
-def _backward_cpu(*flat: Any) -> tuple[Tensor, ...]:
+def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     graph, *rest = flat
     inputs, seed, row_stats = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 2]
     grad_out, grad_alpha, grad_edge = rest[_COUNT + 3 : _COUNT + 6]
-    settings = Settings(*rest[_COUNT + 6 : _COUNT + 6 + len(Settings._fields)])
-    needs = rest[-1]
-    gradients = _gradients(flat)
+    settings = rest[_COUNT + 6 : _COUNT + 6 + len(Settings._fields)]
+    gradients = _backward_fake(*flat)
     _C.attention_backward(
         capsule(graph),
         _capsules(**inputs._asdict()),
         tuple(settings),
         seed_value(seed),
         _capsules(row_stats=row_stats, grad_out=grad_out, grad_alpha=grad_alpha, grad_edge=grad_edge),
-        _capsules(
-            **{
-                name: grad if need and x is not None else None
-                for name, grad, need, x in zip(_NAMES, gradients, needs, inputs[:-1], strict=True)
-            }
-        ),
+        _capsules(**dict(zip(_NAMES, gradients, strict=True))),
         torch.get_num_threads(),
     )
     return gradients
@@ -228,7 +203,7 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
     wanted = [i for i, grad in enumerate(grads) if grad is not None]
 
     def forward(*tensors: Tensor | None) -> list[Tensor]:
-        results = attention(Inputs(*tensors, inputs.distance), ctx.settings, graph, seed)
+        results = attention(Inputs(*tensors)._replace(distance=inputs.distance), ctx.settings, graph, seed)
         return [results[i] for i in wanted]  # type: ignore[misc]
 
     found = differentiate_backward(forward, inputs[:-1], [grads[i] for i in wanted], grad_grads)

@@ -92,17 +92,19 @@ def check_modifiers(
         return check_logits(name, x, shape, dtype, graph)
 
     if lipschitz is not None:
+        if lipschitz.variant not in ("paper", "as-released"):
+            raise ValueError(f"Expected Lipschitz variant 'paper' or 'as-released' (got {lipschitz.variant!r}).")
+        query_shape = (heads,) if lipschitz.variant == "paper" else (graph.num_dst, heads)
         names, shapes = {
             "gat": (("target_norm", "weight"), ((graph.num_dst, heads), (heads,))),
-            "dot": (("query_norm",), ((heads,),)),
+            "dot": (("query_norm",), (query_shape,)),
         }[lipschitz.form]
         source_names = ("source_norm",) if lipschitz.form == "gat" else ("key_norm", "value_norm")
         lipschitz = Lipschitz(
             lipschitz.form,
-            tuple(
-                check(n, x, graph.num_src, heads) for n, x in zip(source_names, lipschitz.source_norms, strict=True)
-            ),
+            tuple(check(n, x, graph.num_src, heads) for n, x in zip(source_names, lipschitz.source_norms, strict=True)),
             tuple(check(n, x, *shape) for n, x, shape in zip(names, lipschitz.others, shapes, strict=True)),
+            lipschitz.variant,
         )
     if decay is not None:
         _check_distance(decay.distance, graph)
@@ -115,6 +117,15 @@ def check_modifiers(
         value = None if sink.value is None else check("sink value", sink.value, *like.shape[1:])
         sink = Sink(check("sink logit", sink.logit, graph.num_dst, heads), value)
     return lipschitz, decay, sink
+
+
+def check_compiled(lipschitz: Lipschitz | None, backend: str) -> None:
+    """Raises ValueError for what only the reference computes."""
+    if lipschitz is not None and lipschitz.variant != "paper":
+        raise ValueError(
+            f"Expected Lipschitz variant 'paper' on backend {backend!r} (got {lipschitz.variant!r}). Use "
+            f"backend='reference'."
+        )
 
 
 def _check_distance(distance: Tensor, graph: Graph) -> None:

@@ -62,7 +62,9 @@ class Results(NamedTuple):
 
 def _products(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Tensor:
     """Score ``gt``: ``w_ij = (k_j * q_i) / sqrt(C) * e_ij``, ``[E, H, C]``."""
-    assert t.q is not None and t.k is not None and t.edge is not None
+    assert t.q is not None
+    assert t.k is not None
+    assert t.edge is not None
     return t.q[target] * t.k[source] * settings.scale * t.edge
 
 
@@ -72,7 +74,9 @@ def _gat(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Tenso
 
 
 def _gatv2(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Tensor:
-    assert t.q is not None and t.k is not None and t.att is not None
+    assert t.q is not None
+    assert t.k is not None
+    assert t.att is not None
     z = t.k[source] + t.q[target]
     if t.edge is not None:
         z = z + t.edge
@@ -80,7 +84,8 @@ def _gatv2(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Ten
 
 
 def _dot(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Tensor:
-    assert t.q is not None and t.k is not None
+    assert t.q is not None
+    assert t.k is not None
     key = t.k[source] if t.edge is None else t.k[source] + t.edge
     return (t.q[target] * key).sum(-1) * settings.scale
 
@@ -126,40 +131,57 @@ def neighbourhood_maximum(values: Tensor, graph: Graph) -> Tensor:
     return torch.cat([theirs, values.new_zeros(1, values.size(1))]).gather(0, first)
 
 
-def modifier_inputs(
+def with_modifiers(
+    inputs: Inputs,
     graph: Graph,
     lipschitz: Lipschitz | None,
     decay: Decay | None,
     sink: Sink | None,
     maximum: Callable[[Tensor, Graph], Tensor] = neighbourhood_maximum,
-) -> dict[str, Tensor | None]:
-    """The modifiers' :class:`Inputs`; ``maximum`` computes the norms' maxima."""
-    return {
-        "divisor": lipschitz and lipschitz.divisor([maximum(norm, graph) for norm in lipschitz.source_norms]),
-        "hop": decay and decay.hop,
-        "distance": decay and decay.distance,
-        "sink_logit": sink and sink.logit,
-        "sink_value": sink and sink.value,
-    }
+) -> Inputs:
+    """``inputs`` with the modifiers' tensors; ``maximum`` computes the norms' maxima."""
+    if lipschitz is not None and lipschitz.variant == "paper":
+        largest = [maximum(norm, graph) for norm in lipschitz.source_norms]
+        inputs = inputs._replace(divisor=lipschitz.divisor(largest))
+    if decay is not None:
+        inputs = inputs._replace(hop=decay.hop, distance=decay.distance)
+    return inputs if sink is None else inputs._replace(sink_logit=sink.logit, sink_value=sink.value)
 
 
-def decay_settings(decay: Decay | None) -> dict[str, float]:
-    """The modifiers' :class:`Settings`."""
-    return {} if decay is None else {"gamma": decay.gamma, "decay_slope": decay.slope}
+def edge_divisor(lipschitz: Lipschitz | None, graph: Graph) -> Tensor | None:
+    """The divisor ``[E, H]`` of ``Lipschitz(variant="as-released")``, which differs from edge to edge."""
+    if lipschitz is None or lipschitz.variant == "paper":
+        return None
+    largest = [neighbourhood_maximum(norm, graph) for norm in lipschitz.source_norms]
+    return lipschitz.edge_divisor(largest, *graph.edge_index)
 
 
-def attention(inputs: Inputs, settings: Settings, graph: Graph, seed: int | Tensor | None = None) -> Results:
+def with_decay(settings: Settings, decay: Decay | None) -> Settings:
+    """``settings`` with the decay's numbers."""
+    return settings if decay is None else settings._replace(gamma=decay.gamma, decay_slope=decay.slope)
+
+
+def attention(
+    inputs: Inputs,
+    settings: Settings,
+    graph: Graph,
+    seed: int | Tensor | None = None,
+    by_edge: Tensor | None = None,
+) -> Results:
     """``s = M phi(t / c)``, softmax with sink and epsilon, dropout, sum of values.
 
-    Everything between the inputs and the rounding of the results happens in the accumulate dtype.
+    Everything between the inputs and the rounding of the results happens in the accumulate dtype. ``by_edge`` is
+    :func:`edge_divisor`'s.
     """
     given = [x for x in inputs[:-1] if x is not None]
     wide = accumulate_dtype(given[0].dtype)
-    t = Inputs(*(None if x is None else x.to(wide) for x in inputs[:-1]), inputs.distance)
+    t = Inputs(*(None if x is None else x.to(wide) for x in inputs[:-1]))._replace(distance=inputs.distance)
     source, target = graph.edge_index
     score = SCORES[settings.score](t, source, target, settings)
     if t.divisor is not None:
         score = score / t.divisor[target]
+    if by_edge is not None:
+        score = score / by_edge.to(wide)
     if settings.score == "gat":
         score = F.leaky_relu(score, settings.negative_slope)
     elif settings.score == "gt":

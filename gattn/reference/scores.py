@@ -8,7 +8,15 @@ from torch import Tensor
 
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
-from gattn.reference.attention import Inputs, Results, Settings, attention, decay_settings, modifier_inputs
+from gattn.reference.attention import (
+    Inputs,
+    Results,
+    Settings,
+    attention,
+    edge_divisor,
+    with_decay,
+    with_modifiers,
+)
 from gattn.reference.dropout import accumulate_dtype
 
 Attention = bool | str
@@ -26,10 +34,10 @@ def _attend(
     seed: int | Tensor | None = None,
     return_attention: Attention = False,
 ) -> Results:
-    inputs = inputs._replace(**modifier_inputs(graph, lipschitz, decay, sink))
+    inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
     undropped = return_attention == "before_dropout"
-    settings = settings._replace(dropout_p=dropout_p, undropped=undropped, **decay_settings(decay))
-    return attention(inputs, settings, graph, seed)
+    settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
+    return attention(inputs, settings, graph, seed, edge_divisor(lipschitz, graph))
 
 
 def pick(results: Results, return_attention: Attention, return_edge: bool = False) -> Any:
@@ -70,10 +78,10 @@ def gat_layer(
 ) -> tuple[Tensor, Tensor]:
     """``(out, alpha)`` of :func:`gattn.ops.gat_layer`."""
     wide = x.to(accumulate_dtype(x.dtype))
-    scores = [(wide * att.to(wide.dtype)).sum(-1) for att in (att_src, att_dst)]
     out, alpha = gat(
         wide,
-        *scores,
+        (wide * att_src.to(wide.dtype)).sum(-1),
+        (wide * att_dst.to(wide.dtype)).sum(-1),
         graph,
         a_edge,
         negative_slope=negative_slope,
