@@ -45,8 +45,10 @@ constexpr Slot kSlots[] = {
     {"sink_value", &AttentionInputs::sink_value, &AttentionGradients::sink_value, Rows::none, true, kValues, 0},
 };
 
+// (A tensor without elements has no address: whether it was given is asked of the dictionary.)
+bool given(const py::dict& tensors, const char* name) { return tensors.contains(name); }
 Argument optional(const py::dict& tensors, const char* name) {
-  return Argument(tensors.contains(name) ? py::object(tensors[name]) : py::none(), name, true);
+  return Argument(given(tensors, name) ? py::object(tensors[name]) : py::none(), name, true);
 }
 
 struct AttentionCall {
@@ -71,8 +73,8 @@ struct AttentionCall {
       raise<ValueError>("Expected 'gamma' in (0, 1] (got ", inputs.gamma, ").");
     // The tensor that gives the dtype, the heads and the channels.
     const char* first = takes(kFeatures) ? "k" : takes(kGat) ? "v" : "a_edge";
+    if (!given(tensors, first)) raise<ValueError>("Expected '", first, "' to be a tensor (got None).");
     const Argument leader = optional(tensors, first);
-    if (!leader) raise<ValueError>("Expected '", first, "' to be a tensor (got None).");
     check_floating(leader.view, first, takes(kLogits) ? 2 : 3);
     storage = leader->dtype;
     wide = accumulate_dtype(storage);
@@ -111,7 +113,7 @@ struct AttentionCall {
   }
   Argument row_stats(const py::dict& tensors) const {
     const Argument tensor = optional(tensors, "row_stats");
-    if (!tensor) raise<ValueError>("Expected 'row_stats' to be a tensor (got None).");
+    if (!given(tensors, "row_stats")) raise<ValueError>("Expected 'row_stats' to be a tensor (got None).");
     check_tensor(tensor.view, "row_stats", wide, {sizes.num_dst, 2, problem.heads});
     return tensor;
   }
@@ -125,19 +127,19 @@ struct AttentionCall {
 
   void read(const py::dict& tensors) {
     for (const Slot& slot : kSlots) {
-      const Argument tensor = optional(tensors, slot.name);
-      if (!tensor) {
+      if (!given(tensors, slot.name)) {
         if (takes(slot.needs)) raise<ValueError>("Expected '", slot.name, "' to be a tensor (got None).");
         continue;
       }
       if (!takes(slot.takes)) raise<ValueError>("Expected no '", slot.name, "' with this score (got one).");
+      const Argument tensor = optional(tensors, slot.name);
       check(tensor, slot);
       inputs.*slot.input = tensor->data;
     }
-    const Argument distance = optional(tensors, "distance");
-    if (static_cast<bool>(distance) != (inputs.hop != nullptr))
+    if (given(tensors, "distance") != given(tensors, "hop"))
       raise<ValueError>("Expected 'distance' and 'hop' together (got only one).");
-    if (!distance) return;
+    if (!given(tensors, "distance")) return;
+    const Argument distance = optional(tensors, "distance");
     switch (distance->dtype) {
       case DType::u8:
       case DType::i8:
@@ -160,7 +162,7 @@ void attention_forward(py::handle graph, const py::dict& tensors, const py::tupl
   const Argument out = call.features(results, "out", call.sizes.num_dst);
   const Argument edge = call.features(results, "edge_out", call.sizes.num_edges);
   const Argument alpha = call.attention(results, "alpha"), row_stats = call.row_stats(results);
-  if (static_cast<bool>(out) == call.takes(kLogits))
+  if (given(results, "out") == call.takes(kLogits))
     raise<ValueError>("Expected 'out' for scores with values, and for them alone.");
   if (edge && !call.takes(kGt)) raise<ValueError>("Expected no 'edge_out' with this score (got one).");
   const py::gil_scoped_release release;
@@ -177,10 +179,10 @@ void attention_backward(py::handle graph, const py::dict& tensors, const py::tup
   if (grad_out && call.takes(kLogits)) raise<ValueError>("Expected no 'grad_out' with this score (got one).");
   AttentionGradients gradients;
   for (const Slot& slot : kSlots) {
-    const Argument tensor = optional(results, slot.name);
-    if (!tensor) continue;
-    if (call.inputs.*slot.input == nullptr)
+    if (!given(results, slot.name)) continue;
+    if (!given(tensors, slot.name))
       raise<ValueError>("Expected a gradient of inputs only (got one of '", slot.name, "').");
+    const Argument tensor = optional(results, slot.name);
     call.check(tensor, slot);
     gradients.*slot.gradient = tensor->data;
   }

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 from gattn import ops, reference
 from gattn.backends import backends, use_backend
 from gattn.graph import Graph
+from gattn.modifiers import Decay, Lipschitz, Sink
 
 if TYPE_CHECKING:
-    from gattn import nn
-    from gattn.nn import FusedGATConv, fuse, unfuse
+    from gattn import analysis, nn
+    from gattn.nn import FusedGATConv, FusedGATv2Conv, FusedTransformerConv, fuse, unfuse
 
 __version__ = version("gattn")
 __all__ = [
+    "Decay",
     "FusedGATConv",
+    "FusedGATv2Conv",
+    "FusedTransformerConv",
     "Graph",
+    "Lipschitz",
+    "Sink",
+    "analysis",
     "backends",
     "fuse",
     "nn",
@@ -28,12 +35,13 @@ __all__ = [
 ]
 
 # What needs PyTorch Geometric loads on first use: importing gattn stays quick, and gattn.ops works without it.
-_LAZY = {"FusedGATConv", "fuse", "unfuse"}
+_LAZY_MODULES = {"analysis", "nn"}
+_LAZY = {"FusedGATConv", "FusedGATv2Conv", "FusedTransformerConv", "fuse", "unfuse"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "nn":
-        return import_module("gattn.nn")
+    if name in _LAZY_MODULES:
+        return import_module(f"gattn.{name}")
     if name in _LAZY:
         return getattr(import_module("gattn.nn"), name)
     raise AttributeError(f"module 'gattn' has no attribute {name!r}")

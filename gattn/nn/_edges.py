@@ -11,7 +11,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric import EdgeIndex
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor, Size, SparseTensor, torch_sparse
-from torch_geometric.utils import add_self_loops, remove_self_loops
+from torch_geometric.utils import add_self_loops, is_sparse, remove_self_loops
 from torch_geometric.utils.loop import compute_loop_attr
 from torch_geometric.utils.sparse import set_sparse_value
 
@@ -52,12 +52,14 @@ def read_edges(
     Raises:
         ValueError, IndexError, NotImplementedError, AssertionError: as PyG, in PyG's words.
     """
-    if type(adj) is not Tensor or adj.layout is not torch.strided:
-        if not isinstance(adj, EdgeIndex):
+    if not isinstance(adj, EdgeIndex):
+        if not isinstance(adj, Tensor) or adj.layout is not torch.strided:
             return _read_sparse(conv, adj, edge_attr, x_src, x_dst, self_loops)
+    else:
         # What an EdgeIndex knows of its shape goes before `size`; appended self-loops may enlarge it.
         loops = min(x_src.size(0), x_src.size(0) if x_dst is None else x_dst.size(0)) if self_loops else 0
         size = tuple(None if n is None else max(n, loops) for n in adj.sparse_size())
+        size = size if conv.flow == "source_to_target" else size[::-1]
     num_src = x_src.size(0)
     num_dst = num_src if x_dst is None else x_dst.size(0)
     if size is not None:
@@ -72,13 +74,15 @@ def read_edges(
 def with_loop_attr(edge_attr: Tensor, edges: Edges, fill_value: FillValue, flow: str) -> Tensor:
     """The caller's ``edge_attr [E, ...]`` in the order of the rewritten edges, self-loops filled as PyG does.
 
-    Only for a ``[2, E]`` adjacency whose graph was read with self-loops.
+    Returned as it is where nothing remains to be filled: for edges read without self-loops, and for a sparse adjacency.
 
     Raises:
         IndexError: ``edge_attr`` does not have one row an edge.
         AttributeError: no valid ``fill_value``.
     """
     graph, num_edges = edges.graph, edges.adj.size(1)
+    if graph.kept_edges is None:
+        return edge_attr
     if edge_attr.size(0) != num_edges:
         raise IndexError(
             f"Expected 'edge_attr' to have one row for each of the {num_edges} edges in 'edge_index' "
@@ -86,13 +90,20 @@ def with_loop_attr(edge_attr: Tensor, edges: Edges, fill_value: FillValue, flow:
         )
     kept = graph.kept_edges
     assert kept is not None
-    if kept.numel() != num_edges:
+    if torch.compiler.is_compiling() or kept.numel() != num_edges:  # their number is not known to a compiler
         edge_attr = edge_attr.index_select(0, kept)
     # PyG reduces over the second row of the caller's edge_index, whichever way messages flow.
     edge_index = graph.edge_index[:, : kept.numel()]
     edge_index = edge_index if flow == "source_to_target" else edge_index.flip(0)
     loops = compute_loop_attr(edge_index, edge_attr, graph.num_loops, False, fill_value)
     return torch.cat([edge_attr, loops])
+
+
+def unmapped_features(lin_edge: Any, adj: Adj, edge_attr: OptTensor) -> str | None:
+    """Why PyG's path has to deal with edge features that the layer was not built for; ``None`` without any."""
+    if lin_edge is None and (edge_attr is not None or (is_sparse(adj) and _has_features(adj))):
+        return "edge features are given, though edge_dim is None"
+    return None
 
 
 def attention_result(out: Tensor, alpha: Tensor, edges: Edges, *, flow: str, self_loops: bool) -> Any:

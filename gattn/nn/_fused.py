@@ -6,7 +6,7 @@ import logging
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.nn.aggr import SumAggregation
 from torch_geometric.nn.conv import MessagePassing
 
@@ -30,13 +30,21 @@ _PYG_HOOKS = tuple(
 class FusedConv:
     """Mixin in front of a PyG attention layer whose ``forward`` runs on ``gattn.ops``.
 
-    A layer built on it asks :meth:`_fallback_reason` first and, given a reason, reports it through
-    :meth:`_report_fallback` and returns ``super().forward(...)``. It adds no per-instance state but
-    ``backend``, so that a PyG layer becomes a fused one by changing its class (:func:`gattn.fuse`).
+    A layer built on it asks :meth:`_fallback_reason` first and, given a reason, returns :meth:`_fall_back`. It adds
+    no per-instance state but ``backend`` and ``norm``, so that a PyG layer becomes a fused one by changing its class
+    (:func:`gattn.fuse`).
     """
 
     backend: str | None = None
+    norm: str | None = None
     _overridden: ClassVar[frozenset[str]] = frozenset()
+
+    # What all of PyG's attention layers have.
+    heads: int
+    out_channels: int
+    concat: bool
+    dropout: float
+    training: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,6 +80,32 @@ class FusedConv:
         # Leaving explain mode parks the class's compiled `propagate` on the instance.
         own = type(self).__dict__.get("_jinja_propagate")
         return {n for n in names if n != "propagate" or getattr(self.__dict__[n], "__func__", None) is not own}
+
+    def _fall_back(self, reason: str, *args: Any) -> Any:
+        """PyG's ``forward``.
+
+        Raises:
+            NotImplementedError: The layer has a norm, which PyG's path would leave out.
+        """
+        if self.norm is not None:
+            raise NotImplementedError(
+                f"Expected a call that the fused path covers, because PyTorch Geometric's message passing has no "
+                f"norm={self.norm!r} (got a reason to leave it: {reason}). Remove that reason, or build the layer with "
+                f"norm=None."
+            )
+        self._report_fallback(reason)
+        return super().forward(*args)  # type: ignore[misc]  # PyG's layer comes next in the order of resolution
+
+    def _op_options(self) -> dict[str, Any]:
+        return {"dropout_p": self.dropout if self.training else 0.0, "backend": self.backend}
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """``[N, H * C]`` -> ``[N, H, C]``."""
+        return x.view(-1, self.heads, self.out_channels)
+
+    def _join_heads(self, out: Tensor) -> Tensor:
+        """``[N, H, C]`` -> ``[N, H * C]``, or the heads' mean ``[N, C]``."""
+        return out.view(-1, self.heads * self.out_channels) if self.concat else out.mean(dim=1)
 
     def _report_fallback(self, reason: str) -> None:
         """Log ``reason``, once for this module."""

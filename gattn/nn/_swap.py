@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch_geometric.nn import GATConv
+from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
 from gattn.nn.gat_conv import FusedGATConv
+from gattn.nn.gatv2_conv import FusedGATv2Conv
+from gattn.nn.transformer_conv import FusedTransformerConv
 
 # PyG layer -> fused layer. Exact types only: a user's subclass may have changed what the layer computes.
-_FUSED = {GATConv: FusedGATConv}
+_FUSED: dict[Any, Any] = {GATConv: FusedGATConv, GATv2Conv: FusedGATv2Conv, TransformerConv: FusedTransformerConv}
 _PLAIN = {fused: plain for plain, fused in _FUSED.items()}
 
 
@@ -40,10 +42,20 @@ def unfuse(model: nn.Module) -> list[str]:
     """Undo :func:`fuse`: make every fused layer of ``model`` PyG's own again, in place.
 
     Also turns layers constructed as fused ones into PyG's. Returns the names, as :func:`fuse` does.
+
+    Raises:
+        ValueError: A layer computes what PyG's cannot (``norm="lipschitz"``). Nothing is swapped then.
     """
+    normed = [name for name, module in model.named_modules() if type(module) in _PLAIN and module.norm is not None]
+    if normed:
+        raise ValueError(
+            f"Expected layers that PyTorch Geometric has (got a norm in {normed}). Set their 'norm' to None, or leave "
+            f"them fused."
+        )
     swapped = _reclass(model, _PLAIN)
     for module in swapped.values():
-        module.__dict__.pop("backend", None)
+        for extra in ("backend", "norm"):
+            module.__dict__.pop(extra, None)
     return list(swapped)
 
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch_geometric.nn import GATConv
 from torch_geometric.typing import Adj, OptPairTensor, OptTensor, Size
 
-from gattn.nn._edges import Edges, attention_result, read_edges, with_loop_attr
+from gattn.nn._edges import Edges, read_edges, with_loop_attr
 from gattn.nn._fused import FusedConv
+from gattn.nn._gat import finish, odd_flow
+from gattn.nn._norm import check_norm, gat_lipschitz
 from gattn.nn._scores import edge_scores, is_plain, node_scores
 from gattn.ops import gat, gat_layer
 
@@ -31,6 +33,14 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
     Args:
         in_channels, out_channels, heads, concat, negative_slope, dropout, add_self_loops, edge_dim,
             fill_value, bias, residual, kwargs: as in PyG.
+        norm: ``"lipschitz"`` divides the scores by :math:`c_i` (`LipschitzNorm <https://arxiv.org/abs/2103.04886>`_,
+            for deep networks), which keeps them within :math:`\pm 1/4`; :math:`x` are the projected features:
+
+            .. math::
+                c_i = 4 \, \| [a^{src} \| a^{dst}] \| \sqrt{\|x_i\|^2 + \max_{j \in N(i)} \|x_j\|^2}
+
+            Edge features take part in the scores and not in :math:`c_i`, nor in the bound. PyG's path has no norm: a
+            call that needs it raises NotImplementedError.
         backend: ``"cpu"``, ``"reference"``, ... to insist on one of ``gattn.backends()``; ``None`` picks by
             device.
     """
@@ -49,6 +59,7 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         bias: bool = True,
         residual: bool = False,
         *,
+        norm: str | None = None,
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -66,6 +77,7 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             residual,
             **kwargs,
         )
+        self.norm = check_norm(norm)
         self.backend = backend
 
     def forward(
@@ -87,73 +99,48 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             return_attention_weights: when true, also return the (rewritten) edges and the attention
                 ``[E, H]`` after dropout.
         """
-        reason = self._fallback_reason() or self._odd_flow(x)
+        reason = self._fallback_reason() or odd_flow(self.flow, x)
         if reason is not None:
-            self._report_fallback(reason)
-            return super().forward(x, edge_index, edge_attr, size, return_attention_weights)
+            return self._fall_back(reason, x, edge_index, edge_attr, size, return_attention_weights)
 
         x_src, x_dst, res = self._project(x)
-        flow, self_loops = self.flow, self.add_self_loops
-        edges = read_edges(self, edge_index, edge_attr, size, x_src, x_dst, self_loops=self_loops)
+        edges = read_edges(self, edge_index, edge_attr, size, x_src, x_dst, self_loops=self.add_self_loops)
         a_edge = self._edge_scores(edges)
-        options: dict[str, Any] = {
-            "negative_slope": self.negative_slope,
-            "dropout_p": self.dropout if self.training else 0.0,
-            "return_attention": bool(return_attention_weights),
-            "backend": self.backend,
-        }
+        options = self._op_options()
+        options["negative_slope"] = self.negative_slope
+        wanted = options["return_attention"] = bool(return_attention_weights)
         bias: OptTensor = self.bias
-        out: Any
-        if x_dst is x_src:
+        result: Any
+        if x_dst is x_src and self.norm is None:
             inner, bias = (bias, None) if self.concat else (None, bias)
             att_src, att_dst = (att.view(x_src.shape[1:]) for att in (self.att_src, self.att_dst))
-            out = gat_layer(x_src, att_src, att_dst, edges.graph, a_edge, bias=inner, **options)
+            result = gat_layer(x_src, att_src, att_dst, edges.graph, a_edge, bias=inner, **options)
         else:
             a_src = node_scores(x_src, self.att_src)
             a_dst = None if x_dst is None else node_scores(x_dst, self.att_dst)
-            out = gat(x_src, a_src, a_dst, edges.graph, a_edge, **options)
-        alpha = None
-        if return_attention_weights:
-            out, alpha = out
-        out = out.view(-1, self.heads * self.out_channels) if self.concat else out.mean(dim=1)
-        if res is not None:
-            out = out + res
-        if bias is not None:
-            out = out + bias
-        dtype = self.att_src.dtype  # PyG's scores have it, and so its results, also under autocast
-        out = out if out.dtype is dtype else out.to(dtype)
-        if alpha is None:
-            return out
-        return attention_result(out, alpha.to(dtype), edges, flow=flow, self_loops=self_loops)
-
-    def _odd_flow(self, x: Tensor | OptPairTensor) -> str | None:
-        if self.flow == "source_to_target" or isinstance(x, Tensor):
-            return None
-        if x[1] is not None and x[0].size(0) == x[1].size(0):
-            return None
-        # PyG then takes features from one set of nodes and the number of rows from the other.
-        return f"flow={self.flow!r} between two sets of nodes"
+            if self.norm is not None:
+                options["lipschitz"] = gat_lipschitz(x_src, x_dst, self.att_src, self.att_dst, edges.graph.num_dst)
+            result = gat(x_src, a_src, a_dst, edges.graph, a_edge, **options)
+        out, alpha = result if wanted else (result, None)
+        return finish(self, out, alpha, res, bias, edges, self.att_src.dtype)
 
     def _project(self, x: Tensor | OptPairTensor) -> tuple[Tensor, OptTensor, OptTensor]:
         """``(x_src [N_src, H, C], x_dst [N_dst, H, C] | None, residual | None)``, called in PyG's order."""
         pair = (x, x) if isinstance(x, Tensor) else x
         src, dst = pair
         assert src.dim() == 2, "Static graphs not supported in 'GATConv'"
-        heads, channels = self.heads, self.out_channels
         res, lin = self.res, self.lin
         res = res(dst) if res is not None and dst is not None else None
-        x_src = (self.lin_src if lin is None else lin)(src).view(-1, heads, channels)
+        x_src = self._split_heads((self.lin_src if lin is None else lin)(src))
         if dst is None or (dst is src and lin is not None):
             return x_src, None if dst is None else x_src, res
-        return x_src, (self.lin_dst if lin is None else lin)(dst).view(-1, heads, channels), res
+        return x_src, self._split_heads((self.lin_dst if lin is None else lin)(dst)), res
 
     def _edge_scores(self, edges: Edges) -> OptTensor:
         """Logits ``[E, H]`` of the edge features, for the rewritten edges."""
         edge_attr, lin_edge, fill_value = edges.edge_attr, self.lin_edge, self.fill_value
         if edge_attr is None or lin_edge is None or edges.graph.num_edges == 0:
             return None
-        if edges.graph.kept_edges is None:
-            return edge_scores(edge_attr, lin_edge, self.att_edge)
         if isinstance(fill_value, str) and fill_value in _LINEAR_FILLS and is_plain(lin_edge):
             # Rewriting the [E, H] logits spares two copies of the [E, D] features.
             return with_loop_attr(edge_scores(edge_attr, lin_edge, self.att_edge), edges, fill_value, self.flow)

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch_geometric.nn import GATConv
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
-from gattn.nn import FusedGATConv
+from gattn.nn import FusedGATConv, FusedGATv2Conv, FusedTransformerConv
 from gattn.nn._fused import FusedConv
+
+LAYERS = {
+    "gat": (GATConv, FusedGATConv),
+    "gatv2": (GATv2Conv, FusedGATv2Conv),
+    "transformer": (TransformerConv, FusedTransformerConv),
+}
 
 TOLERANCE = {torch.float64: {"rtol": 1e-9, "atol": 1e-10}, torch.float32: {"rtol": 2e-4, "atol": 2e-5}}
 
@@ -31,18 +37,54 @@ def fused_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FusedConv, "_report_fallback", refuse)
 
 
-def twins(*args: Any, dtype: torch.dtype = torch.float64, **kwargs: Any) -> tuple[GATConv, FusedGATConv]:
-    """PyG's layer and the fused one, each built right after seeding with the same number."""
-    torch.manual_seed(1)
-    plain = GATConv(*args, **kwargs)
-    torch.manual_seed(1)
-    fused = FusedGATConv(*args, **kwargs)
-    return plain.to(dtype), fused.to(dtype)
+@pytest.fixture(params=LAYERS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    """The layer under test; a test that is about some of them parametrizes ``kind`` itself."""
+    return request.param
 
 
 @pytest.fixture
-def make_twins() -> Callable[..., tuple[GATConv, FusedGATConv]]:
-    return twins
+def classes(kind: str) -> tuple[type[nn.Module], type[nn.Module]]:
+    """PyG's class and the fused one."""
+    return LAYERS[kind]
+
+
+@pytest.fixture
+def make_twins(classes: tuple[type[nn.Module], type[nn.Module]]) -> Callable[..., Any]:
+    """``make_twins(*args, dtype=..., **kwargs)``: PyG's layer and the fused one, each built from the same seed."""
+
+    def build(*args: Any, dtype: torch.dtype = torch.float64, **kwargs: Any) -> Any:
+        layers = []
+        for cls in classes:
+            torch.manual_seed(1)
+            layers.append(cls(*args, **kwargs).to(dtype))
+        return layers
+
+    return build
+
+
+class Net(nn.Module):
+    """Two attention layers."""
+
+    def __init__(self, layer: type[nn.Module], *, in_channels: int = 5, out_channels: int = 3, **kwargs: Any) -> None:
+        super().__init__()
+        self.conv1 = layer(in_channels, 8, heads=2, **kwargs)
+        self.conv2 = layer(16, out_channels, **kwargs)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None) -> Tensor:
+        out: Tensor = self.conv2(self.conv1(x, edge_index, edge_attr).relu(), edge_index, edge_attr)
+        return out
+
+
+@pytest.fixture
+def make_net() -> Callable[..., Net]:
+    """``make_net(cls, **kwargs)``: a network of two such layers in float64, from the same seed every time."""
+
+    def build(layer: type[nn.Module], *, dtype: torch.dtype = torch.float64, **kwargs: Any) -> Net:
+        torch.manual_seed(1)
+        return Net(layer, **kwargs).to(dtype)
+
+    return build
 
 
 def _leaves(value: Any) -> list[Tensor]:
@@ -64,7 +106,7 @@ def _fresh(value: Any) -> Any:
     return value
 
 
-def _run(layer: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[Tensor | None]]:
+def _run(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[Tensor | None]]:
     args, kwargs = _fresh(args), {name: _fresh(value) for name, value in kwargs.items()}
     result = layer(*args, **kwargs)
     loss = torch.zeros((), dtype=torch.float64)
@@ -91,7 +133,7 @@ def _assert_close(got: Tensor | None, expected: Tensor | None, dtype: torch.dtyp
 def assert_same(fused_only: None) -> Callable[..., Any]:
     """``assert_same(plain, fused, *args, **kwargs)``: equal results and gradients of everything."""
 
-    def check(plain: GATConv, fused: FusedGATConv, *args: Any, **kwargs: Any) -> Any:
+    def check(plain: nn.Module, fused: nn.Module, *args: Any, **kwargs: Any) -> Any:
         expected, expected_grads = _run(plain, args, kwargs)
         got, grads = _run(fused, args, kwargs)
         dtype = next(fused.parameters()).dtype

@@ -8,8 +8,9 @@ import types
 import pytest
 import torch
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
-from torch_geometric.nn import GAT, GATConv
+from torch_geometric.nn import GATConv
 from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
+from torch_geometric.utils import to_torch_csr_tensor
 
 from gattn.nn import FusedGATConv, fuse
 
@@ -26,13 +27,17 @@ def reasons(caplog):
     return lambda: [record.getMessage() for record in caplog.records if record.name == "gattn"]
 
 
-def test_no_reason_no_word(case, reasons):
-    FusedGATConv(5, 4).double()(case.x, case.edge_index)
+def test_no_reason_no_word(classes, case, reasons):
+    classes[1](5, 4).double()(case.x, case.edge_index)
     assert reasons() == []
 
 
-@pytest.mark.parametrize("register", HOOKS)
-def test_message_passing_hooks(make_twins, case, reasons, register):
+@pytest.mark.parametrize(
+    ("kind", "register"),
+    [(kind, hook) for kind in ("gat", "gatv2") for hook in HOOKS]
+    + [("transformer", hook) for hook in HOOKS if "edge_update" not in hook],  # it has none
+)
+def test_message_passing_hooks(make_twins, case, kind, reasons, register):
     plain, fused = make_twins(5, 4, heads=2)
     calls = []
     handle = getattr(fused, register)(lambda *args: calls.append(args))
@@ -41,20 +46,23 @@ def test_message_passing_hooks(make_twins, case, reasons, register):
     assert len(calls) == 3
     (said,) = reasons()
     assert "hooks are registered" in said
-    assert "FusedGATConv(5, 4, heads=2)" in said
+    assert str(fused) in said
     handle.remove()
     fused(case.x, case.edge_index)
     assert len(calls) == 3
 
 
-def test_module_hooks_stay_fused(make_twins, assert_same, case):
-    _, fused = make_twins(5, 4, heads=2, edge_dim=3)
-    plain, _ = make_twins(5, 4, heads=2, edge_dim=3)
+@pytest.mark.parametrize(
+    ("kind", "maps"),
+    [("gat", ("lin",)), ("gatv2", ("lin_l", "lin_r")), ("transformer", ("lin_query", "lin_key", "lin_value"))],
+)
+def test_module_hooks_stay_fused(make_twins, assert_same, case, maps):
+    plain, fused = make_twins(5, 4, heads=2, edge_dim=3)
     calls = []
-    for module in (fused, fused.lin, fused.lin_edge):
+    for module in (fused, fused.lin_edge, *(getattr(fused, name) for name in maps)):
         module.register_forward_hook(lambda *args: calls.append(args))
     assert_same(plain, fused, case.x, case.edge_index, case.edge_attr)
-    assert len(calls) == 3
+    assert len(calls) == 2 + len(maps)
 
 
 def test_hook_on_edge_map_may_change_it(make_twins, assert_same, case):
@@ -74,8 +82,9 @@ def test_replaced_edge_map(make_twins, assert_same, case):
 
 
 @pytest.mark.parametrize("aggr", ["mean", "max", MeanAggregation(), ["add", "max"]], ids=str)
-def test_other_aggregations(make_twins, case, reasons, aggr):
-    plain, fused = make_twins(5, 4, aggr=aggr, concat=False, bias=False)
+def test_other_aggregations(make_twins, case, kind, reasons, aggr):
+    options = {"root_weight": False} if kind == "transformer" else {}  # several aggregations widen the output
+    plain, fused = make_twins(5, 4, aggr=aggr, concat=False, bias=False, **options)
     torch.testing.assert_close(fused(case.x, case.edge_index), plain(case.x, case.edge_index))
     (said,) = reasons()
     assert "aggr=" in said
@@ -94,9 +103,9 @@ def test_hook_on_aggregation(make_twins, case, reasons):
 
 
 def test_decomposed_layers(make_twins, case, reasons):
-    # PyG splits features for it, but cannot split GATConv's pair: as there, it fails.
+    # PyG splits features for it, but not as these layers would need it: as there, it fails.
     for layer in make_twins(5, 4, decomposed_layers=2):
-        with pytest.raises(AttributeError, match="chunk"):
+        with pytest.raises((AttributeError, RuntimeError), match=r"chunk|must match"):
             layer(case.x, case.edge_index)
     assert "decomposed_layers=2" in reasons()[0]
 
@@ -139,6 +148,20 @@ def test_plain_subclass_stays_fused(case, reasons):
     assert reasons() == []
 
 
+@pytest.mark.parametrize("kind", ["transformer"])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_edge_features_without_edge_dim(make_twins, case, reasons, sparse):
+    # PyG adds them to the values as they are.
+    plain, fused = make_twins(5, 4, heads=2)
+    features = torch.randn(30, 1, 4, dtype=torch.float64)
+    args = (case.edge_index, features)
+    if sparse:
+        args = (to_torch_csr_tensor(case.edge_index.flip(0), features, size=(9, 9)),)
+    torch.testing.assert_close(fused(case.x, *args), plain(case.x, *args))
+    assert "edge features are given, though edge_dim is None" in reasons()[0]
+
+
+@pytest.mark.parametrize("kind", ["gat", "gatv2"])
 def test_method_replaced_on_instance(make_twins, case, reasons):
     plain, fused = make_twins(5, 4, bias=False)
     fused.message = types.MethodType(lambda self, x_j, alpha: 3 * alpha.unsqueeze(-1) * x_j, fused)
@@ -146,7 +169,7 @@ def test_method_replaced_on_instance(make_twins, case, reasons):
     assert "message replaced on this instance" in reasons()[0]
 
 
-@pytest.mark.parametrize("target", [True, False])
+@pytest.mark.parametrize(("kind", "target"), [("gat", True), ("gat", False), ("gatv2", True)])
 def test_reverse_flow_between_two_sets(make_twins, bipartite, reasons, target):
     plain, fused = make_twins((5, 6), 4, flow="target_to_source")
     x = (bipartite.x, bipartite.x_dst if target else None)
@@ -155,8 +178,8 @@ def test_reverse_flow_between_two_sets(make_twins, bipartite, reasons, target):
     assert "flow='target_to_source'" in reasons()[0]
 
 
-def test_each_reason_and_module_once(case, reasons):
-    layers = [FusedGATConv(5, 4, aggr="mean").double() for _ in range(2)]
+def test_each_reason_and_module_once(classes, case, reasons):
+    layers = [classes[1](5, 4, aggr="mean").double() for _ in range(2)]
     for layer in layers * 2:
         layer(case.x, case.edge_index)
     assert len(reasons()) == 2
@@ -180,9 +203,8 @@ def explained(model, algorithm, case, **kwargs):
 
 
 @pytest.mark.parametrize("algorithm", ["attention", "mask"])
-def test_explainers(case, reasons, algorithm):
-    torch.manual_seed(1)
-    model = GAT(5, 8, num_layers=2, out_channels=3).double().eval()
+def test_explainers(classes, make_net, case, reasons, algorithm):
+    model = make_net(classes[0]).eval()
 
     def explain():
         method = AttentionExplainer() if algorithm == "attention" else GNNExplainer(epochs=5)
@@ -193,7 +215,7 @@ def test_explainers(case, reasons, algorithm):
     torch.testing.assert_close(explain(), expected)
     assert len(reasons()) == 2  # one for each of the two layers
     # Afterwards the layers are back on the fused path.
-    assert all(conv._fallback_reason() is None for conv in model.convs)
+    assert all(conv._fallback_reason() is None for conv in model.children())
     torch.testing.assert_close(model(case.x, case.edge_index), before)
 
 

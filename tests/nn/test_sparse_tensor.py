@@ -13,10 +13,23 @@ def adj_t(case, value=None):
     return torch_sparse.SparseTensor(row=row, col=col, value=value, sparse_sizes=(case.num_dst, case.num_src))
 
 
-@pytest.mark.parametrize("self_loops", [True, False])
-@pytest.mark.parametrize("target_features", [True, False])
-def test_adjacency(make_twins, assert_same, bipartite, target_features, self_loops):
-    plain, fused = make_twins((5, 6), 4, heads=2, add_self_loops=self_loops)
+def without_loops(kind):
+    return {} if kind == "transformer" else {"add_self_loops": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "target_features"),
+    [
+        ("gat", {}, True),
+        ("gat", {}, False),
+        ("gat", {"add_self_loops": False}, False),
+        ("gatv2", {}, True),
+        ("gatv2", {"add_self_loops": False}, True),
+        ("transformer", {}, True),
+    ],
+)
+def test_adjacency(make_twins, assert_same, bipartite, options, target_features):
+    plain, fused = make_twins((5, 6), 4, heads=2, **options)
     x, adj = (bipartite.x, bipartite.x_dst if target_features else None), adj_t(bipartite)
     for _ in range(2):  # the second time from the cache
         assert_same(plain, fused, x, adj)
@@ -29,17 +42,19 @@ def test_adjacency(make_twins, assert_same, bipartite, target_features, self_loo
         torch.testing.assert_close(a, b)
 
 
-def test_values_are_edge_features(make_twins, assert_same, case):
-    plain, fused = make_twins(5, 4, heads=2, edge_dim=3, add_self_loops=False)
+def test_values_are_edge_features(make_twins, assert_same, kind, case):
+    plain, fused = make_twins(5, 4, heads=2, edge_dim=3, **without_loops(kind))
     assert_same(plain, fused, case.x, adj_t(case, case.edge_attr))
     assert_same(plain, fused, case.x, adj_t(case), case.edge_attr)
 
 
+@pytest.mark.parametrize("kind", ["gat", "gatv2"])
 def test_weights_are_not_features(make_twins, assert_same, case):
     plain, fused = make_twins(5, 4, heads=2, edge_dim=1, add_self_loops=False)
     assert_same(plain, fused, case.x, adj_t(case, case.edge_attr[:, 0]))
 
 
+@pytest.mark.parametrize("kind", ["gat", "gatv2"])
 def test_self_loops_with_edge_features(make_twins, case):
     for layer in make_twins(5, 4, edge_dim=3):
         with pytest.raises(NotImplementedError, match="'edge_index' in a 'SparseTensor' form"):

@@ -105,7 +105,7 @@ struct Backward {
         dropout(problem.dropout_p, problem.seed),
         unscaled{nullptr, A{0}, A{1}, heads, problem.channels},
         products(score_rows<A>(Score::dot, score.edge_values())),
-        features(in.k != nullptr),
+        features(made_of_features(in.score)),
         keeps_t(in.score == Score::gat || in.score == Score::gt || in.divisor || in.distance),
         dt(g.num_edges * heads),
         weight(g.num_edges * heads),

@@ -71,6 +71,8 @@ inline const A* widened(const Rows<A>& rows, int64_t node, A* room) {
   return room;
 }
 
+inline bool made_of_features(Score score) { return score != Score::edge_softmax && score != Score::gat; }
+
 template <class A_, class I_>
 struct Attention {
   using A = A_;
@@ -99,7 +101,7 @@ struct Attention {
         values(kind == Score::gatv2 ? k : v),
         parameters{static_cast<const A*>(in.att), static_cast<A>(in.negative_slope), static_cast<A>(in.scale), heads,
                    channels},
-        rows(in.k ? &score_rows<A>(kind, in.edge != nullptr) : nullptr),
+        rows(made_of_features(kind) ? &score_rows<A>(kind, in.edge != nullptr) : nullptr),
         a_src(static_cast<const A*>(in.a_src)),
         a_dst(static_cast<const A*>(in.a_dst)),
         a_edge(static_cast<const A*>(in.a_edge)),
