@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -19,7 +19,16 @@ else:
 __all__ = ["BACKENDS", "_C", "backends", "select_backend", "use_backend"]
 
 BACKENDS = ("reference", "cpu")
-_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("gattn_backend", default=None)
+
+
+class _Choice(threading.local):
+    """What :func:`use_backend` chose. Not a context variable: torch.compile reads and guards this one."""
+
+    def __init__(self) -> None:  # runs once a thread
+        self.name: str | None = None
+
+
+_choice = _Choice()
 
 
 def backends() -> dict[str, tuple[bool, str]]:
@@ -42,11 +51,11 @@ def use_backend(name: str | None) -> Iterator[None]:
         ValueError: ``name`` is not a backend.
     """
     _check_name(name)
-    token = _chosen.set(name)
+    before, _choice.name = _choice.name, name
     try:
         yield
     finally:
-        _chosen.reset(token)
+        _choice.name = before
 
 
 def select_backend(backend: str | None, device: torch.device) -> str:
@@ -56,7 +65,7 @@ def select_backend(backend: str | None, device: torch.device) -> str:
         ValueError: the name is no backend, or the backend does not compute on ``device``.
         RuntimeError: the backend cannot be used here; the message says why.
     """
-    name = backend if backend is not None else _chosen.get()
+    name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
             return "reference"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils.dlpack import from_dlpack, to_dlpack  # type: ignore[attr-defined]
 
+from gattn.adjacency import check_edge_index, csr_degrees, node_counts, sparse_coordinates
 from gattn.backends import _C
 
 Size = int | tuple[int, int] | None
@@ -99,47 +100,68 @@ class Graph:
             )
         if flow not in ("source_to_target", "target_to_source"):
             raise ValueError(f"Expected 'flow' to be 'source_to_target' or 'target_to_source' (got '{flow}')")
-        key = (num_nodes if num_nodes is None or type(num_nodes) is int else _sizes(num_nodes), flow, self_loops)
+        if torch.compiler.is_compiling():
+            return cls._trace(edge_index, num_nodes, flow, self_loops)
+        key = (num_nodes if num_nodes is None or type(num_nodes) is int else node_counts(num_nodes), flow, self_loops)
+        return cls._find(edge_index, key)
+
+    @classmethod
+    def _find(cls, edge_index: Tensor, key: tuple[Any, ...], *, wide: bool = False) -> Graph:
+        """The graph from the cache, built if it is not there."""
         if edge_index.is_inference():  # keeps no version: a change in place could not be seen
-            return cls._build(edge_index, key)
+            return cls._build(edge_index, key, wide=wide)
+        if wide:
+            key = (*key, wide)
         version = edge_index._version
         entry = _cache.get(id(edge_index))
         if entry is None or entry[1] != version or entry[0]() is not edge_index:
-            graph = cls._build(edge_index, key)
+            graph = cls._build(edge_index, key[:3], wide=wide)
             name = id(edge_index)
             _cache[name] = (weakref.ref(edge_index, lambda _: _cache.pop(name, None)), version, {key: graph})
             return graph
         found = entry[2].get(key)
         if found is None:
-            found = entry[2][key] = cls._build(edge_index, key)
+            found = entry[2][key] = cls._build(edge_index, key[:3], wide=wide)
         return found
+
+    @classmethod
+    def _trace(cls, edge_index: Tensor, num_nodes: Size, flow: str, self_loops: bool) -> Graph:
+        """What :meth:`from_edge_index` does in a program that is compiled: the graph is an op's result, its sizes
+        are symbols."""
+        check_edge_index(edge_index)
+        if num_nodes is None:
+            raise ValueError("Expected 'num_nodes' (got None): a compiled program cannot read it off the indices.")
+        num_src, num_dst = num_nodes if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+        swap = flow == "target_to_source"
+        data, kept = torch.ops.gattn.build_graph(edge_index, num_src, num_dst, swap, self_loops)
+        if not self_loops:
+            return cls._make(data, num_src, num_dst, edge_index.shape[1], 0)
+        loops = torch.sym_min(num_src, num_dst)
+        self = cls._make(data, num_src, num_dst, kept.shape[0] + loops, loops)
+        self._kept = kept
+        return self
 
     @classmethod
     def _build(cls, edge_index: Tensor, key: tuple[Any, ...], *, wide: bool = False) -> Graph:
         num_nodes, flow, self_loops = key
-        if edge_index.dtype not in (torch.int32, torch.int64):
-            raise ValueError(
-                f"Expected 'edge_index' to be of integer type (got '{edge_index.dtype}'). Use int64 or int32."
-            )
-        if edge_index.dim() != 2:
-            raise ValueError(f"Expected 'edge_index' to be two-dimensional (got {edge_index.dim()} dimensions)")
-        if edge_index.size(0) != 2:
-            raise ValueError(
-                f"Expected 'edge_index' to have size '2' in the first dimension (got '{edge_index.size(0)}')"
-            )
+        check_edge_index(edge_index)
         if _C is None:
             raise RuntimeError("Building a graph needs the compiled core gattn._C; run 'pip install .'")
-        num_src, num_dst = _sizes(num_nodes)
-        edges = edge_index.detach()
-        if type(edges) is not Tensor:  # PyG's EdgeIndex
-            edges = edges.as_subclass(Tensor)
+        num_src, num_dst = node_counts(num_nodes)
+        if torch._C._functorch.is_functorch_wrapped_tensor(edge_index):
+            raise NotImplementedError(
+                "Expected an 'edge_index' that no torch.func transform maps or differentiates. Build one graph outside."
+            )
         swap = flow == "target_to_source"
-        packed, num_src, num_dst, num_edges = _C.build_graph(
-            to_dlpack(edges.cpu().contiguous()), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
-        )
-        data = from_dlpack(packed)
-        loops = min(num_src, num_dst) if self_loops else 0
-        self = cls._make(data.to(edge_index.device), num_src, num_dst, num_edges, loops)
+        with _outside_transforms():  # the graph outlives any torch.func transform around it
+            edges = edge_index.detach()
+            if type(edges) is not Tensor:  # PyG's EdgeIndex
+                edges = edges.as_subclass(Tensor)
+            packed, num_src, num_dst, num_edges = _C.build_graph(
+                to_dlpack(edges.cpu().contiguous()), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
+            )
+            data = from_dlpack(packed).to(edge_index.device)
+        self = cls._make(data, num_src, num_dst, num_edges, min(num_src, num_dst) if self_loops else 0)
         if self_loops:
             self._edges = (edges, None if edges.is_inference() else edges._version)
         return self
@@ -157,22 +179,7 @@ class Graph:
             ValueError: ``rowptr`` does not start at 0, does not rise, or does not end at ``E``.
             IndexError: A source out of range.
         """
-        if rowptr.dim() != 1 or rowptr.numel() < 1 or col.dim() != 1:
-            raise ValueError(
-                f"Expected 'rowptr' of shape [num_dst + 1] and 'col' of shape [E] (got {list(rowptr.shape)} and "
-                f"{list(col.shape)})."
-            )
-        if rowptr.dtype not in (torch.int32, torch.int64) or col.dtype != rowptr.dtype:
-            raise ValueError(f"Expected int32 or int64 'rowptr' and 'col' (got '{rowptr.dtype}' and '{col.dtype}').")
-        if rowptr.device != col.device:
-            raise ValueError(f"Expected one device (got 'rowptr' on '{rowptr.device}', 'col' on '{col.device}').")
-        degree = rowptr.diff()
-        first, last = int(rowptr[0]), int(rowptr[-1])
-        if first != 0 or last != col.numel() or bool((degree < 0).any()):
-            raise ValueError(
-                f"Expected 'rowptr' to rise from 0 to E = {col.numel()} (got a first entry of {first}, a last entry of "
-                f"{last}, smallest step {int(degree.min()) if degree.numel() else 0})."
-            )
+        degree = csr_degrees(rowptr, col)
         num_dst = rowptr.numel() - 1
         if num_src is None:
             num_src = max(num_dst, int(col.max()) + 1 if col.numel() else 0)
@@ -189,7 +196,7 @@ class Graph:
         Raises:
             ValueError: Neither a two-dimensional sparse tensor nor a ``torch_sparse.SparseTensor``.
         """
-        row, col = _sparse_coordinates(adj_t)
+        row, col = sparse_coordinates(adj_t)
         num_dst, num_src = int(adj_t.size(0)), int(adj_t.size(1))
         return cls._build(torch.stack([col, row]), ((num_src, num_dst), "source_to_target", self_loops))
 
@@ -251,14 +258,20 @@ class Graph:
     @property
     def edge_index(self) -> Tensor:
         """``[2, E]`` int64: sources and targets in the caller's edge order, after flow and self-loop rewriting."""
-        if self._edge_index is None:
-            target = torch.repeat_interleave(
-                torch.arange(self.num_dst, device=self.device), self.rowptr.diff(), output_size=self.num_edges
-            )
-            edge_index = torch.empty(2, self.num_edges, dtype=torch.int64, device=self.device)
-            edge_index[:, self.edge_id.long()] = torch.stack([self.col.long(), target])
+        if self._edge_index is not None:
+            return self._edge_index
+        with _outside_transforms():
+            edge_index = self._list_edges()
+        if not torch.compiler.is_compiling():  # a tracer's tensors are not for keeping
             self._edge_index = edge_index
-        return self._edge_index
+        return edge_index
+
+    def _list_edges(self) -> Tensor:
+        nodes = torch.arange(self.num_dst, device=self.device)
+        target = torch.repeat_interleave(nodes, self.rowptr.diff(), output_size=self.num_edges)
+        edge_index = torch.empty(2, self.num_edges, dtype=torch.int64, device=self.device)
+        edge_index[:, self.edge_id.long()] = torch.stack([self.col.long(), target])
+        return edge_index
 
     @property
     def kept_edges(self) -> Tensor | None:
@@ -267,13 +280,16 @@ class Graph:
         Raises:
             RuntimeError: ``edge_index`` has been changed in place since the graph was built.
         """
-        if self._kept is None and self._edges is not None:
-            edges, version = self._edges
-            if version is not None and edges._version != version:
-                raise RuntimeError("'edge_index' was changed in place after this graph was built. Build it again.")
-            self._kept = (edges[0] != edges[1]).nonzero().view(-1)
-            self._edges = None
-        return self._kept
+        if self._kept is not None or self._edges is None:
+            return self._kept
+        edges, version = self._edges
+        if version is not None and edges._version != version:
+            raise RuntimeError("'edge_index' was changed in place after this graph was built. Build it again.")
+        with _outside_transforms():
+            kept = (edges[0] != edges[1]).nonzero().view(-1)
+        if not torch.compiler.is_compiling():
+            self._kept, self._edges = kept, None
+        return kept
 
     def __repr__(self) -> str:
         return (
@@ -291,35 +307,6 @@ def _restore(data: Tensor, num_src: int, num_dst: int, num_edges: int, num_loops
     return graph
 
 
-def _sizes(num_nodes: Any) -> tuple[int, int]:
-    if num_nodes is None:
-        return -1, -1
-    sizes = num_nodes if isinstance(num_nodes, Sequence) else (num_nodes, num_nodes)
-    if len(sizes) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 0 for n in sizes):
-        raise ValueError(f"Expected 'num_nodes' to be an int >= 0, (num_src, num_dst) or None (got {num_nodes!r}).")
-    return int(sizes[0]), int(sizes[1])
-
-
-def _sparse_coordinates(adj_t: Any) -> tuple[Tensor, Tensor]:
-    """Row (target) and column (source) of every stored element, in the layout's own order."""
-    if not isinstance(adj_t, Tensor):
-        if hasattr(adj_t, "coo"):  # torch_sparse.SparseTensor
-            row, col, _ = adj_t.coo()
-            return row, col
-    elif adj_t.layout != torch.strided and adj_t.dim() - adj_t.dense_dim() == 2:  # values may be edge features
-        if adj_t.layout == torch.sparse_coo:
-            row, col = adj_t.coalesce().indices()
-            return row, col
-        if adj_t.layout == torch.sparse_csr:
-            return _expand(adj_t.crow_indices()), adj_t.col_indices()
-        if adj_t.layout == torch.sparse_csc:
-            return adj_t.row_indices(), _expand(adj_t.ccol_indices())
-    what = f"a tensor of layout {adj_t.layout}" if isinstance(adj_t, Tensor) else f"'{type(adj_t).__name__}'"
-    raise ValueError(
-        f"Expected 'adj_t' to be a two-dimensional sparse tensor (COO, CSR or CSC) or a SparseTensor (got {what})."
-    )
-
-
-def _expand(pointer: Tensor) -> Tensor:
-    nodes = torch.arange(pointer.numel() - 1, dtype=pointer.dtype, device=pointer.device)
-    return torch.repeat_interleave(nodes, pointer.diff())
+def _outside_transforms() -> contextlib.AbstractContextManager[Any]:
+    """Where what a graph keeps is computed, lest it keep tensors of a ``torch.func`` transform."""
+    return contextlib.nullcontext() if torch.compiler.is_compiling() else temporarily_clear_interpreter_stack()

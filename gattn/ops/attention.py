@@ -5,6 +5,7 @@ The public functions beside this file check their arguments, name them as :class
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -90,44 +91,32 @@ def _values(inputs: Inputs) -> Tensor | None:
     return inputs.k if inputs.v is None else inputs.v
 
 
-class _Parts(NamedTuple):
-    """An op call's flat arguments, taken apart."""
-
-    graph: Tensor
-    inputs: Inputs
-    seed: Tensor | None
-    settings: Settings
-    call: _Call
+def _capsules(names: tuple[str, ...], tensors: Sequence[Tensor | None]) -> dict[str, Any]:
+    return {name: capsule(x) for name, x in zip(names, tensors, strict=True) if x is not None}
 
 
-def _parse(graph: Tensor, *flat: Any) -> _Parts:
-    after = _COUNT + 1
-    settings = Settings(*flat[after + 1 : after + 1 + len(Settings._fields)])
-    return _Parts(graph, Inputs(*flat[:after]), flat[after], settings, _Call(*flat[-len(_Call._fields) :]))
+# Both ops take the graph, the inputs, the seed, (the backward) row statistics and gradients, settings and a call, flat.
+_SEED = 1 + len(Inputs._fields)
+_RESULTS = ("out", "row_stats", "alpha", "edge_out")
+_SAVED = ("row_stats", "grad_out", "grad_alpha", "grad_edge")
 
 
-def _capsules(**tensors: Tensor | None) -> dict[str, Any]:
-    return {name: capsule(x) for name, x in tensors.items() if x is not None}
-
-
-def _forward_cpu(graph: Tensor, *flat: Any) -> tuple[Tensor | None, ...]:
-    parts = _parse(graph, *flat)
-    outputs = _forward_fake(graph, *flat)
-    out, row_stats, alpha, edge = outputs
+def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
+    outputs = _forward_fake(*flat)
     _C.attention_forward(
-        capsule(graph),
-        _capsules(**parts.inputs._asdict()),
-        tuple(parts.settings),
-        seed_value(parts.seed),
-        _capsules(out=out, row_stats=row_stats, alpha=alpha, edge_out=edge),
+        capsule(flat[0]),
+        _capsules(Inputs._fields, flat[1:_SEED]),
+        flat[_SEED + 1 : _SEED + 1 + len(Settings._fields)],
+        seed_value(flat[_SEED]),
+        _capsules(_RESULTS, outputs),
         torch.get_num_threads(),
     )
     return outputs
 
 
-def _forward_fake(graph: Tensor, *flat: Any) -> tuple[Tensor | None, ...]:
+def _forward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
     """``out, row_stats, alpha, edge``; ``None`` for what there is not, which costs least."""
-    _, inputs, _, _, call = _parse(graph, *flat)
+    inputs, call = Inputs(*flat[1:_SEED]), _Call(*flat[-len(_Call._fields) :])
     first = next(x for x in inputs if x is not None)
     wide = accumulate_dtype(first.dtype)
     heads = first.shape[1]
@@ -141,24 +130,21 @@ def _forward_fake(graph: Tensor, *flat: Any) -> tuple[Tensor | None, ...]:
 
 
 def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    parts = _parse(*flat)
-    row_stats = outputs[1]
-    ctx.mark_non_differentiable(row_stats)
-    ctx.settings, ctx.call = parts.settings, parts.call
-    ctx.save_for_backward(parts.graph, *parts.inputs, parts.seed, row_stats)
+    ctx.mark_non_differentiable(outputs[1])
+    ctx.arguments = flat[_SEED + 1 :]
+    ctx.save_for_backward(*flat[: _SEED + 1], outputs[1])
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_out, _, grad_alpha, grad_edge = grads
-    arguments = 2 + len(Inputs._fields) + len(Settings._fields) + len(_Call._fields)
+    arguments = _SEED + 1 + len(ctx.arguments)
     if grad_out is None and grad_alpha is None and grad_edge is None:
         return (None,) * arguments
     needs = ctx.needs_input_grad[1 : 1 + _COUNT]
     found = _attention_backward(
         *ctx.saved_tensors,
         *(None if g is None else g.contiguous() for g in (grad_out, grad_alpha, grad_edge)),
-        *ctx.settings,
-        *ctx.call,
+        *ctx.arguments,
         list(needs),
     )
     return None, *found, *[None] * (arguments - 1 - _COUNT)
@@ -171,18 +157,15 @@ def _backward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
 
 
 def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
-    graph, *rest = flat
-    inputs, seed, row_stats = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 2]
-    grad_out, grad_alpha, grad_edge = rest[_COUNT + 3 : _COUNT + 6]
-    settings = rest[_COUNT + 6 : _COUNT + 6 + len(Settings._fields)]
+    saved, settings = _SEED + 1, _SEED + 1 + len(_SAVED)
     gradients = _backward_fake(*flat)
     _C.attention_backward(
-        capsule(graph),
-        _capsules(**inputs._asdict()),
-        tuple(settings),
-        seed_value(seed),
-        _capsules(row_stats=row_stats, grad_out=grad_out, grad_alpha=grad_alpha, grad_edge=grad_edge),
-        _capsules(**dict(zip(_NAMES, gradients, strict=True))),
+        capsule(flat[0]),
+        _capsules(Inputs._fields, flat[1:_SEED]),
+        flat[settings : settings + len(Settings._fields)],
+        seed_value(flat[_SEED]),
+        _capsules(_SAVED, flat[saved:settings]),
+        _capsules(_NAMES, gradients),
         torch.get_num_threads(),
     )
     return gradients

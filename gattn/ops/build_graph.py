@@ -20,9 +20,7 @@ def _is_wide(edge_index: Tensor, num_src: int, num_dst: int, self_loops: bool) -
     return bool(torch.sym_max(edges, torch.sym_max(num_src, num_dst)) >= _NARROW)
 
 
-def _build(
-    edge_index: Tensor, num_src: int, num_dst: int, swap_rows: bool, self_loops: bool
-) -> tuple[Tensor, Tensor]:
+def _build(edge_index: Tensor, num_src: int, num_dst: int, swap_rows: bool, self_loops: bool) -> tuple[Tensor, Tensor]:
     """``Graph.data`` and ``Graph.kept_edges`` (empty without self-loops), through the cache of graphs.
 
     Copies: the results of an op are the program's to overwrite, what the cache holds is not.
@@ -52,7 +50,8 @@ def _nothing(like: Tensor) -> Tensor:
 
 
 library.define(
-    "build_graph(Tensor edge_index, SymInt num_src, SymInt num_dst, bool swap_rows, bool self_loops) -> (Tensor, Tensor)"
+    "build_graph(Tensor edge_index, SymInt num_src, SymInt num_dst, bool swap_rows, bool self_loops) "
+    "-> (Tensor, Tensor)"
 )
 library.impl("build_graph", _build, "CompositeExplicitAutograd")
 torch.library.register_fake("gattn::build_graph", _build_fake, lib=library)

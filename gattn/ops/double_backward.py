@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
+from torch.func import vjp
 
 from gattn.backends import _C
 from gattn.graph import Graph
@@ -41,25 +41,25 @@ def differentiate_backward(
     Returns:
         Gradients for ``inputs`` and then ``grads``; differentiable again where autograd records.
     """
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaves = [t if t is None or t.requires_grad else t.detach().requires_grad_() for t in [*inputs, *grads]]
-        outputs = forward(*leaves[: len(inputs)])
-        pairs = [(out, grad) for out, grad in zip(outputs, leaves[len(inputs) :], strict=True) if grad is not None]
-        wanted = [(t, gg) for t, gg in zip(leaves, grad_grads, strict=False) if t is not None and gg is not None]
-        if not wanted or not pairs:
-            return [None] * len(leaves)
-        first = torch.autograd.grad(
-            [out for out, _ in pairs],
-            [t for t, _ in wanted],
-            [grad for _, grad in pairs],
-            create_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        product = torch.stack([(g * gg).sum() for g, (_, gg) in zip(first, wanted, strict=True)]).sum()
-        present = [t for t in leaves if t is not None]
-        if not product.requires_grad:
-            return [None] * len(leaves)
-        found = iter(torch.autograd.grad(product, present, create_graph=again, allow_unused=True))
-    return [None if t is None else next(found) for t in leaves]
+    present = [i for i, t in enumerate([*inputs, *grads]) if t is not None]
+    wanted = [i for i, gg in enumerate(grad_grads) if gg is not None and inputs[i] is not None]
+    outputs = [i for i, grad in enumerate(grads) if grad is not None]
+
+    def product(*tensors: Tensor) -> tuple[Tensor, ...]:
+        leaves = dict(zip(present, tensors, strict=True))
+
+        def some(*given: Tensor) -> tuple[Tensor, ...]:
+            known = {**leaves, **dict(zip(wanted, given, strict=True))}
+            results = forward(*(known.get(i) for i in range(len(inputs))))
+            return tuple(results[i] for i in outputs)
+
+        _, pull = vjp(some, *(leaves[i] for i in wanted))  # type: ignore[misc]  # of two or three, by has_aux
+        found: tuple[Tensor, ...] = pull(tuple(leaves[len(inputs) + i] for i in outputs))
+        return found
+
+    result: list[Tensor | None] = [None] * (len(inputs) + len(grads))
+    if wanted and outputs:
+        _, pull = vjp(product, *(t for t in (*inputs, *grads) if t is not None))  # type: ignore[misc]
+        for i, found in zip(present, pull(tuple(grad_grads[i] for i in wanted)), strict=True):
+            result[i] = found
+    return result

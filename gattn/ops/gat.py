@@ -119,7 +119,7 @@ def _forward_cpu(
     negative_slope: float,
     dropout_p: float,
     with_alpha: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     out, row_stats, alpha = _forward_fake(
         x, a_src, a_dst, a_edge, graph, seed, num_dst, num_edges, negative_slope, dropout_p, with_alpha
     )
@@ -134,7 +134,7 @@ def _forward_cpu(
         seed_value(seed),
         capsule(out),
         capsule(row_stats),
-        capsule(alpha) if with_alpha else None,
+        capsule(alpha),
         torch.get_num_threads(),
     )
     return out, row_stats, alpha
@@ -152,20 +152,19 @@ def _forward_fake(
     negative_slope: float,
     dropout_p: float,
     with_alpha: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     heads, channels = x.shape[1], x.shape[2]
     return (
         x.new_empty(num_dst, heads, channels),
         a_src.new_empty(num_dst, 2, heads),
-        a_src.new_empty(num_edges if with_alpha else 0, heads),
+        a_src.new_empty(num_edges, heads) if with_alpha else None,
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
-    out, row_stats, alpha = output
-    ctx.mark_non_differentiable(*((row_stats,) if ctx.with_alpha else (row_stats, alpha)))
-    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, out, row_stats, alpha if ctx.with_alpha else None)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+    x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, *output)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -189,13 +188,7 @@ def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | No
         a_dst is not None and ctx.needs_input_grad[2],
         a_edge is not None and ctx.needs_input_grad[3],
     )
-    return (
-        dx,
-        da_src,
-        da_dst if ctx.needs_input_grad[2] else None,
-        da_edge if ctx.needs_input_grad[3] else None,
-        *[None] * 7,
-    )
+    return dx, da_src, da_dst, da_edge, *[None] * 7
 
 
 def _backward_cpu(
@@ -214,7 +207,7 @@ def _backward_cpu(
     dropout_p: float,
     need_a_dst: bool,
     need_a_edge: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     grads = _backward_fake(
         grad_out,
         grad_alpha,
@@ -248,8 +241,8 @@ def _backward_cpu(
         capsule(grad_alpha),
         capsule(grads[0]),
         capsule(grads[1]),
-        capsule(grads[2]) if need_a_dst else None,
-        capsule(grads[3]) if need_a_edge else None,
+        capsule(grads[2]),
+        capsule(grads[3]),
         torch.get_num_threads(),
     )
     return grads
@@ -271,12 +264,12 @@ def _backward_fake(
     dropout_p: float,
     need_a_dst: bool,
     need_a_edge: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     return (
         torch.empty_like(x),
         torch.empty_like(a_src),
-        torch.empty_like(a_dst) if need_a_dst and a_dst is not None else a_src.new_empty(0),
-        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else a_src.new_empty(0),
+        torch.empty_like(a_dst) if need_a_dst and a_dst is not None else None,
+        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else None,
     )
 
 

@@ -107,7 +107,7 @@ def _forward_cpu(
     negative_slope: float,
     dropout_p: float,
     with_alpha: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     outputs = _forward_fake(
         x, att_src, att_dst, a_edge, bias, graph, seed, num_edges, negative_slope, dropout_p, with_alpha
     )
@@ -126,7 +126,7 @@ def _forward_cpu(
         seed_value(seed),
         capsule(out),
         capsule(row_stats),
-        capsule(alpha) if with_alpha else None,
+        capsule(alpha),
         torch.get_num_threads(),
     )
     return outputs
@@ -144,19 +144,18 @@ def _forward_fake(
     negative_slope: float,
     dropout_p: float,
     with_alpha: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     nodes, heads = x.shape[0], x.shape[1]
     a_src, a_dst = att_src.new_empty(nodes, heads), att_src.new_empty(nodes, heads)
     row_stats = att_src.new_empty(nodes, 2, heads)
-    return torch.empty_like(x), a_src, a_dst, row_stats, att_src.new_empty(num_edges if with_alpha else 0, heads)
+    alpha = att_src.new_empty(num_edges, heads) if with_alpha else None
+    return torch.empty_like(x), a_src, a_dst, row_stats, alpha
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    x, att_src, att_dst, a_edge, bias, graph, seed, _, ctx.negative_slope, ctx.dropout_p, ctx.with_alpha = inputs
-    out, a_src, a_dst, row_stats, alpha = outputs
-    ctx.mark_non_differentiable(a_src, a_dst, row_stats, *(() if ctx.with_alpha else (alpha,)))
-    saved_alpha = alpha if ctx.with_alpha else None
-    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, row_stats, saved_alpha)
+    x, att_src, att_dst, a_edge, bias, graph, seed, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
+    ctx.mark_non_differentiable(*outputs[1:4])
+    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, *outputs)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor | None, ...]:
@@ -164,7 +163,6 @@ def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor |
     if grad_out is None and grad_alpha is None:
         return (None,) * 11
     x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, row_stats, alpha = ctx.saved_tensors
-    needs = ctx.needs_input_grad
     dx, datt_src, datt_dst, da_edge, dbias = _gat_layer_backward(
         torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
         None if grad_alpha is None else grad_alpha.contiguous(),
@@ -182,9 +180,9 @@ def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor |
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
-        a_edge is not None and needs[3],
+        a_edge is not None and ctx.needs_input_grad[3],
     )
-    return dx, datt_src, datt_dst, da_edge if needs[3] else None, dbias if needs[4] else None, *[None] * 6
+    return dx, datt_src, datt_dst, da_edge, dbias, *[None] * 6
 
 
 def _backward_cpu(
@@ -205,7 +203,7 @@ def _backward_cpu(
     negative_slope: float,
     dropout_p: float,
     need_a_edge: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     grads = _empty_gradients(x, att_src, att_dst, a_edge, bias, need_a_edge)
     _C.gat_layer_backward(
         capsule(graph),
@@ -225,10 +223,10 @@ def _backward_cpu(
         capsule(grad_out),
         capsule(grad_alpha),
         capsule(grads[0]),
-        capsule(grads[3]) if need_a_edge else None,
+        capsule(grads[3]),
         capsule(grads[1]),
         capsule(grads[2]),
-        capsule(grads[4]) if bias is not None else None,
+        capsule(grads[4]),
         torch.get_num_threads(),
     )
     return grads
@@ -236,17 +234,17 @@ def _backward_cpu(
 
 def _empty_gradients(
     x: Tensor, att_src: Tensor, att_dst: Tensor, a_edge: Tensor | None, bias: Tensor | None, need_a_edge: bool
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     return (
         torch.empty_like(x),
         torch.empty_like(att_src),
         torch.empty_like(att_dst),
-        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else att_src.new_empty(0),
-        torch.empty_like(bias) if bias is not None else att_src.new_empty(0),
+        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else None,
+        None if bias is None else torch.empty_like(bias),
     )
 
 
-def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
     att_src, att_dst, a_edge, bias = rest[:4]
     return _empty_gradients(x, att_src, att_dst, a_edge, bias, rest[-1])
 

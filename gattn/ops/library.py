@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import Function, forward_ad
 from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from gattn.reference.dropout import draw_seed
 
 # Defined here, once, for the life of the process; submodules add to it.
 library = torch.library.Library("gattn", "DEF")
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+_modes = torch._C._len_torch_dispatch_stack
+_transform = torch._C._functorch.peek_interpreter_stack
 
 
 def register(
@@ -23,63 +30,108 @@ def register(
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Defines ``gattn::<schema>`` with its CPU kernel, its fake and its gradient.
+    """Defines ``gattn::<schema>``, tensors first, with its CPU kernel, its fake and its gradient.
 
     Returns a function that calls the kernel directly in plain eager mode, and through the dispatcher wherever
-    something wants to see the op (compilation, export, fakes, other devices). Both ways share one gradient. The
-    dispatcher's own way through Python costs more than a small graph's kernel.
+    something wants to see the op (compilation, export, fakes, transforms, other devices). Both ways share one
+    gradient. The dispatcher's own way through Python costs more than a small graph's kernel.
+
+    Under ``torch.func.vmap`` the op runs once a slice; forward-mode derivatives raise NotImplementedError.
     """
-    op = _define(schema, cpu, fake)
-    name = schema.split("(", 1)[0]
+    op, call = _define(schema, cpu, fake, direct=_with_gradient(schema, cpu, setup_context, backward))
 
     def below_autograd(*inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+            if _transform() is not None:  # the transforms around the innermost one record for themselves
+                stack.enter_context(torch.enable_grad())
+                stack.enter_context(forward_ad._set_fwd_grad_enabled(True))
             return op(*inputs)
 
-    dispatched = _with_gradient(name, below_autograd, setup_context, backward)
-    direct = _with_gradient(name, cpu, setup_context, backward)
-    library.impl(name, dispatched, "Autograd")
-
-    def call(*inputs: Any) -> Any:
-        return direct(*inputs) if _is_plain(inputs[0]) else op(*inputs)
-
+    library.impl(_name(schema), _with_gradient(schema, below_autograd, setup_context, backward), "Autograd")
     return call
 
 
 def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
     """Defines ``gattn::<schema>`` for an op without a gradient; returns as :func:`register` does."""
-    op = _define(schema, cpu, fake)
-
-    def call(*inputs: Any) -> Any:
-        return cpu(*inputs) if _is_plain(inputs[0]) else op(*inputs)
-
-    return call
+    return _define(schema, cpu, fake, direct=cpu)[1]
 
 
-def _define(schema: str, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    name = schema.split("(", 1)[0]
+def _define(
+    schema: str, cpu: Callable[..., Any], fake: Callable[..., Any], *, direct: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The op, and the function that calls it or, in plain eager mode, ``direct``."""
+    name = _name(schema)
     library.define(schema)
     library.impl(name, cpu, "CPU")
     torch.library.register_fake(f"gattn::{name}", fake, lib=library)
-    return getattr(torch.ops.gattn, name).default
+    op = getattr(torch.ops.gattn, name).default
+
+    def call(*inputs: Any) -> Any:
+        return direct(*inputs) if _is_plain(inputs[0]) else op(*inputs)
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        if info.batch_size == 0:
+            raise ValueError(f"Expected at least one slice to map gattn::{name} over (got none).")
+        slices = [
+            call(
+                *(
+                    x.select(d, i).contiguous() if isinstance(d, int) else x
+                    for x, d in zip(inputs, in_dims, strict=True)
+                )
+            )
+            for i in range(info.batch_size)
+        ]
+        if isinstance(slices[0], Tensor):
+            return torch.stack(slices), 0
+        stacked = tuple(None if results[0] is None else torch.stack(results) for results in zip(*slices, strict=True))
+        return stacked, tuple(None if x is None else 0 for x in stacked)
+
+    torch.library.register_vmap(f"gattn::{name}", vmap, lib=library)
+    return op, call
+
+
+def _name(schema: str) -> str:
+    return schema.split("(", 1)[0]
 
 
 def _with_gradient(
-    name: str, run: Callable[..., Any], setup: Callable[..., None], gradient: Callable[..., Any]
+    schema: str, run: Callable[..., Any], setup: Callable[..., None], gradient: Callable[..., Any]
 ) -> Callable[..., Any]:
+    """``run`` with a gradient where one is asked for."""
+    name = _name(schema)
+    tensors = schema.split("->")[0].count("Tensor")
+
     def forward(ctx: Any, *inputs: Any) -> Any:
+        inputs = (*inputs[:-1], *inputs[-1])
         output = run(*inputs)
         ctx.set_materialize_grads(False)  # an output nobody used costs no zeros
         setup(ctx, inputs, output)
         return output
 
-    methods = {"forward": staticmethod(forward), "backward": staticmethod(gradient)}
-    function = type(name, (torch.autograd.Function,), methods)
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return *gradient(ctx, *grads)[:tensors], None
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError(
+            f"Forward-mode derivatives of gattn::{name} are not implemented. Use backend='reference' (an argument of "
+            f"the op, or gattn.use_backend), or reverse mode: torch.func.vjp, torch.func.jacrev."
+        )
+
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward), "jvp": staticmethod(jvp)}
+    # Function.apply itself only looks for transforms, which have been taken off here, and costs as much as the rest.
+    apply = super(Function, type(name, (Function,), methods)).apply  # type: ignore[misc]
 
     def call(*inputs: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
-            return function.apply(*inputs)  # type: ignore[attr-defined]
-        return run(*inputs)
+        recorded = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs[:tensors])
+        if not recorded and forward_ad._current_level < 0:
+            return run(*inputs)
+        # What is no tensor goes as one: every argument costs.
+        packed = (*inputs[:tensors], inputs[tensors:])
+        if _transform() is None:
+            return apply(*packed)
+        with enable_single_level_autograd_function():  # the dispatcher has taken the transform apart
+            return apply(*packed)
 
     return call
 
@@ -88,23 +140,28 @@ def _is_plain(x: Tensor) -> bool:
     """Whether nothing but this process's CPU looks at ``x``: no tracing, no mode, no transform, no subclass."""
     return (
         not torch.compiler.is_compiling()
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and type(x) in _PLAIN_TYPES
+        and x.is_cpu
+        and _modes() == 0
+        and _transform() is None
     )
 
 
 def capsule(tensor: Tensor | None) -> Any:
     """The tensor as the compiled core takes it."""
-    return None if tensor is None else to_dlpack(tensor)
+    if tensor is None:
+        return None
+    try:
+        return to_dlpack(tensor)
+    except RuntimeError:  # torch.func.vjp has wrapped it for the backward, which runs after the transform's end
+        return to_dlpack(torch._C._functorch.unwrap_if_dead(tensor))
 
 
 def seed_tensor(dropout_p: float, seed: int | None) -> Tensor | None:
     """The dropout seed as an op's argument: ``None`` without dropout, drawn from torch's generator if not given."""
     if dropout_p == 0.0:
         return None
-    return torch.tensor(draw_seed() if seed is None else seed, dtype=torch.int64)
+    return draw_seed() if seed is None else torch.tensor(seed, dtype=torch.int64)
 
 
 def seed_value(seed: Tensor | None) -> int:

@@ -114,7 +114,7 @@ struct Backward {
         d(g.num_dst * heads),
         sums(row_groups(g.rowptr, g.num_dst), (grads.att ? width : 0) + heads + (grads.sink_value ? width : 0)),
         at_att(features ? width : 0),
-        at_dst(at_att + (grads.att ? width : 0)),
+        at_dst(at_att + (in.att ? width : 0)),
         at_divisor(at_dst + heads),
         at_hop(at_divisor + heads),
         state_size(at_hop + heads) {}
