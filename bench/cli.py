@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(graphs.CASES)}; default {','.join(graphs.DEFAULT)}",
     )
     add("--peers", type=_names, metavar="A,B", help="beside gattn; default all that can run here")
-    add("--stages", type=_names, metavar="A,B", help="of layer, kernel, memory; default all")
-    add("--layer", default="gat", help="the layer to measure")
+    add("--stages", type=_names, metavar="A,B", help="of layer, kernel, variants, memory; default all")
+    add("--layer", default="gat", help="the layer to measure; gat, gatv2, gatv2-edge, transformer, transformer-edge")
     add("--heads", type=_positive, help="instead of each graph's own (4)")
     add("--channels", type=_positive, help="a head, instead of each graph's own (32)")
     add("--threads", type=_positive, default=threads, help="threads of every implementation")
@@ -60,6 +60,7 @@ def _show(entry: dict[str, Any]) -> str:
     """The result on one graph as text."""
     from gattn.bench.report import seconds, size, times
     from gattn.bench.results import over_limit, ratio
+    from gattn.bench.variants import ratios
 
     rows, notes = [], []
     for name, contender in entry["contenders"].items():
@@ -91,6 +92,9 @@ def _show(entry: dict[str, Any]) -> str:
         if entry["kernel"]:
             own, bound = (seconds(entry["kernel"][key]["median"]) for key in (direction, limit))
             lines.append(f"kernel {direction} {own}, {times(over_limit(entry, direction))} the gather limit of {bound}")
+    if entry.get("variants"):
+        costs = ", ".join(f"{name} {value:.2f}×" for name, value in ratios(entry["variants"]).items())
+        lines.append(f"op forward + backward, over the plain op's time: {costs}")
     return "\n".join(lines + notes)
 
 

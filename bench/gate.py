@@ -20,6 +20,8 @@ from gattn.graph import Graph
 TOLERANCE = 1e-4
 #: Sampled sources, the out-edges of each at the least, and the bound on the edges that their reference reads.
 SAMPLE_SOURCES, SAMPLE_DEGREE, SAMPLE_EDGES = 64, 8, 1_000_000
+#: Numbers in the largest tensors, edges x heads x channels, of the whole reference's parts.
+CHUNK_ENTRIES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,19 @@ class Judgement:
         return max(self.errors.values(), default=math.nan)
 
 
-def error(found: Tensor, expected: Tensor) -> float:
-    """``max |found - expected| / (|expected| + rms(expected))``: relative where values are large, absolute in
-    units of the tensor's own scale where they are small; NaN or infinite when ``found`` is not finite."""
+def _rms(values: Tensor) -> Tensor:
+    return values.double().square().mean().sqrt()
+
+
+def error(found: Tensor, expected: Tensor, like: Tensor | None = None) -> float:
+    """``max |found - expected| / (|expected| + rms)``: relative where values are large, absolute in units of the
+    tensor's own scale where they are small; NaN or infinite when ``found`` is not finite.
+
+    ``rms`` is that of ``expected``, or of ``like`` if larger, for tensors that would be zero but for rounding.
+    """
     expected = expected.double()
-    scale = expected.abs() + expected.square().mean().sqrt()
+    rms = _rms(expected) if like is None else torch.maximum(_rms(expected), _rms(like))
+    scale = expected.abs() + rms
     return float(((found.double() - expected).abs() / scale.clamp_min(torch.finfo(torch.float64).tiny)).max())
 
 
@@ -60,7 +70,9 @@ def judge(found: dict[str, Tensor], want: Expected) -> Judgement:
     errors = {}
     for name, value in want.values.items():
         tensor = found[name]
-        errors[name] = error(tensor[want.rows[name]] if name in want.rows else tensor, value)
+        # A linear map's bias moves as its weight does, but for keys': softmax does not see those.
+        weight = want.values.get(f"{name.removesuffix('.bias')}.weight")
+        errors[name] = error(tensor[want.rows[name]] if name in want.rows else tensor, value, weight)
     red = {name: e for name, e in errors.items() if not e <= TOLERANCE}  # NaN is red too
     if red:
         worst = ", ".join(f"{name} {e:.1e}" for name, e in red.items())
@@ -68,18 +80,35 @@ def judge(found: dict[str, Tensor], want: Expected) -> Judgement:
     return Judgement(errors)
 
 
-def _reference(problem: Problem, x: Tensor, graph: Graph, grad_out: Tensor) -> dict[str, Tensor]:
+def _reference(
+    problem: Problem, x: Tensor, graph: Graph, edge_attr: Tensor | None, grad_out: Tensor
+) -> dict[str, Tensor]:
     x = x.double().requires_grad_()
     parameters = {name: value.double().requires_grad_() for name, value in problem.parameters.items()}
-    out = problem.layer.reference(x, parameters, graph)
+    wide = None if edge_attr is None else edge_attr.double()
+    out = problem.layer.reference(x, parameters, graph, wide, problem.case.channels)
     gradients = torch.autograd.grad(out, [x, *parameters.values()], grad_out.double())
     names = ["grad x", *(f"grad {name}" for name in parameters)]
     return {"out": out.detach(), **dict(zip(names, gradients, strict=True))}
 
 
 def _everything(problem: Problem) -> Expected:
-    graph = Graph.from_edge_index(problem.looped, problem.case.num_nodes)
-    return Expected(_reference(problem, problem.x, graph, problem.grad_out), {})
+    """Part by part of the targets: their results do not see each other's edges, and gradients add up."""
+    case, attr = problem.case, problem.looped_attr
+    target = problem.looped[1].long()
+    entries = torch.bincount(target, minlength=case.num_nodes).cumsum(0) * (case.heads * case.channels)
+    part = entries // CHUNK_ENTRIES  # of every node
+    values: dict[str, Tensor] = {}
+    for number in part.unique():
+        rows = (part == number).unsqueeze(1)
+        edges = (part[target] == number).nonzero().flatten()
+        graph = Graph.from_edge_index(problem.looped[:, edges], case.num_nodes)
+        found = _reference(
+            problem, problem.x, graph, None if attr is None else attr[edges], torch.where(rows, problem.grad_out, 0.0)
+        )
+        found["out"] = torch.where(rows, found["out"], 0.0)
+        values = {name: value + values[name] if values else value for name, value in found.items()}
+    return Expected(values, {})
 
 
 def _sources(problem: Problem) -> Tensor:
@@ -116,15 +145,19 @@ def _sample(problem: Problem) -> Expected:
     chosen[sources] = True
     is_target = chosen.clone()
     is_target[target[chosen[source]]] = True
-    kept = problem.edge_index[:, is_target[target]].long()
+    keep = is_target[target]
+    kept = problem.edge_index[:, keep].long()
     targets = is_target.nonzero().flatten()
     members = torch.cat([kept[0], targets]).unique()
     number = torch.full((nodes,), -1)
     number[members] = torch.arange(len(members))
     local = number[torch.cat([kept, targets.expand(2, -1)], dim=1)]
-    near = local[:, problem.layer.near_kink(problem.x[members], problem.parameters, local)]
+    attr = problem.looped_attr
+    if attr is not None:
+        attr = torch.cat([attr[: len(keep)][keep], attr[len(keep) :][targets]])
+    near = local[:, problem.layer.near_kink(problem.x[members], problem.parameters, local, attr)]
     sources = sources[~torch.isin(number[sources], near)]
     grad_out = torch.where(is_target[members, None], problem.grad_out[members], 0.0)
-    values = _reference(problem, problem.x[members], Graph.from_edge_index(local, len(members)), grad_out)
+    values = _reference(problem, problem.x[members], Graph.from_edge_index(local, len(members)), attr, grad_out)
     rows = {"out": targets, "grad x": sources}
     return Expected({name: values[name][number[rows[name]]] for name in rows}, rows)

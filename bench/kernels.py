@@ -16,29 +16,33 @@ from gattn.graph import Graph
 def measure(case: GraphCase, layer: Layer, edge_index: Tensor, rounds: int) -> dict[str, Any]:
     """Summaries of ``forward``, ``backward``, ``gather`` and ``gather_transposed``, taken in turn.
 
-    The gathers read a row of ``[N, H, C]`` once for every edge, of the graph (what the forward must read) and
-    of its transpose (what the backward must read).
+    The gathers read as many rows ``[H, C]`` for every edge, from different tables, as the forward must read (of the
+    graph) and the backward (of its transpose): :attr:`~gattn.bench.layers.Kernel.rows`.
     """
     kernel = layer.kernel
     graph = Graph.from_edge_index(edge_index, case.num_nodes, self_loops=True)
     back = limits.transposed(graph)
     generator = torch.Generator().manual_seed(case.seed + 2)
     leaves = [tensor.requires_grad_() for tensor in kernel.inputs(case, generator)]
-    rows = leaves[0].detach()
     out = kernel.call(leaves, graph)
     grad_out = torch.randn(out.shape, generator=generator)
-    room = torch.empty_like(rows)
+    room = torch.empty_like(grad_out)
+    tables = [torch.randn(out.shape, generator=generator) for _ in range(max(kernel.rows))]
 
     def forward() -> None:
         with torch.no_grad():
             kernel.call(leaves, graph)
 
+    def gather(adjacency: Graph, rows: int) -> None:
+        for table in tables[:rows]:
+            limits.gather(table, adjacency, room)
+
     samples = timing.alternate(
         {
             "forward": forward,
-            "gather": lambda: limits.gather(rows, graph, room),
+            "gather": lambda: gather(graph, kernel.rows[0]),
             "backward": lambda: torch.autograd.grad(out, leaves, grad_out, retain_graph=True),
-            "gather_transposed": lambda: limits.gather(rows, back, room),
+            "gather_transposed": lambda: gather(back, kernel.rows[1]),
         },
         rounds,
     )

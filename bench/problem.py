@@ -15,8 +15,8 @@ from torch import Tensor
 class Problem:
     """Inputs of one forward and backward; contenders copy what they change.
 
-    ``x`` ``[N, F]``, ``grad_out`` ``[N, H*C]`` and ``parameters`` are fp32; ``edge_index`` ``[2, E]`` has no
-    self-loops, ``looped`` has them appended in the order in which the layer would.
+    ``x`` ``[N, F]``, ``edge_attr`` ``[E, D]``, ``grad_out`` ``[N, H*C]`` and ``parameters`` are fp32;
+    ``edge_index`` ``[2, E]`` has no self-loops, ``looped`` has them appended in the order in which the layer would.
     """
 
     case: GraphCase
@@ -25,6 +25,7 @@ class Problem:
     x: Tensor
     grad_out: Tensor
     parameters: Parameters
+    edge_attr: Tensor | None = None
 
     @classmethod
     def build(cls, case: GraphCase, layer: str = "gat") -> Problem:
@@ -39,6 +40,8 @@ class Problem:
             torch.randn(case.num_nodes, case.heads * case.channels, generator=generator),
             chosen.parameters(case, generator),
         )
+        if chosen.edge_channels:
+            problem.edge_attr = torch.randn(case.given_edges, chosen.edge_channels, generator=generator)
         if not case.sampled_gate:  # a sample leaves such nodes out instead
             problem._leave_kinks(generator)
         return problem
@@ -48,16 +51,36 @@ class Problem:
 
         Among a million edges there are some, and no contender could then be told right from wrong.
         """
+        degree = torch.bincount(self.looped.flatten(), minlength=self.case.num_nodes)
         for _ in range(20):
-            near = self.layer.near_kink(self.x, self.parameters, self.looped)
+            near = self.layer.near_kink(self.x, self.parameters, self.looped, self.looped_attr)
             if not near.any():
                 return
-            nodes = self.looped[1, near].unique()
+            # Of either edge's nodes the one with fewer edges that could come near a kink next time.
+            source, target = self.looped[:, near]
+            nodes = torch.where(degree[source] < degree[target], source, target).unique()
             self.x[nodes] = torch.randn(len(nodes), self.x.size(1), generator=generator)
         raise RuntimeError(
             f"graph {self.case.name!r}: got logits at LeakyReLU's kink in 20 draws, expected none; "
             "choose another seed or fewer edges"
         )
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor | None]:
+        """The edges and their features as the layer is called with them."""
+        if self.layer.adds_loops:
+            return self.edge_index, self.edge_attr
+        return self.looped, self.looped_attr
+
+    @cached_property
+    def looped_attr(self) -> Tensor | None:
+        """The features of ``looped``: a loop's are the mean of its node's in-edges', as PyG's layers fill them."""
+        if self.edge_attr is None:
+            return None
+        target, nodes = self.edge_index[1].long(), self.case.num_nodes
+        total = self.edge_attr.new_zeros(nodes, self.edge_attr.size(1)).index_add(0, target, self.edge_attr)
+        count = torch.bincount(target, minlength=nodes).clamp(min=1)
+        return torch.cat([self.edge_attr, total / count.unsqueeze(1)])
 
     @cached_property
     def looped(self) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from gattn.bench import gate, kernels, limits, memory, timing
+from gattn.bench import gate, kernels, limits, memory, timing, variants
 from gattn.bench.graphs import GraphCase, title
 from gattn.bench.peers import Contender, Peer
 from gattn.bench.problem import Problem
@@ -29,7 +29,7 @@ class Settings:
         return {**asdict(self), **method}
 
 
-STAGES = ("layer", "kernel", "memory")
+STAGES = ("layer", "kernel", "variants", "memory")
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
         able = self._able(case, entry["contenders"])
         if "memory" in self.settings.stages:
             self._memory(case, able, entry["contenders"])
-        if {"layer", "kernel"} & set(self.settings.stages):
+        if {"layer", "kernel", "variants"} & set(self.settings.stages):
             self.tell(f"{case.name}: building the graph and the reference")
             problem = Problem.build(case, self.settings.layer)
             green = self._gate(problem, able, entry["contenders"])
@@ -58,6 +58,10 @@ class Session:
             if "kernel" in self.settings.stages and trusted:
                 self.tell(f"{case.name}: kernels and the gather limit")
                 entry["kernel"] = kernels.measure(case, layer, edge_index, self.settings.repeats)
+                self.record.save()
+            if "variants" in self.settings.stages and trusted:
+                self.tell(f"{case.name}: modifiers and half precision")
+                entry["variants"] = variants.measure(case, layer, edge_index, self.settings.repeats)
                 self.record.save()
         return entry
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from gattn.bench.graphs import GraphCase
+from gattn.bench.layers import LAYERS
 from gattn.bench.peers import Contender, Peer, node_bytes
 from gattn.bench.peers.pyg import layer_contender, pyg_style
 from gattn.bench.problem import Problem
 
+#: Our layers by the benchmark's.
+CLASSES = {"gat": "FusedGATConv", "gatv2": "FusedGATv2Conv", "transformer": "FusedTransformerConv"}
 
-def gat(problem: Problem) -> Contender:
-    from gattn.nn import FusedGATConv
 
-    module = pyg_style(FusedGATConv, problem)
-    return layer_contender(module, module, problem.edge_index, problem)
+def layer(problem: Problem) -> Contender:
+    from gattn import nn
+
+    module = pyg_style(getattr(nn, CLASSES[problem.layer.name.removesuffix("-edge")]), problem)
+    return layer_contender(module, module, *problem.given, problem)
 
 
 def _obstacle() -> str | None:
@@ -27,4 +31,4 @@ def _least_memory(case: GraphCase) -> tuple[int, str]:
     return node_bytes(case) + 7 * 4 * case.num_edges, "node features, the graph and its transpose"
 
 
-GATTN = Peer("gattn", "gattn", ("torch_geometric",), {"gat": gat}, _least_memory, _obstacle)
+GATTN = Peer("gattn", "gattn", ("torch_geometric",), dict.fromkeys(LAYERS, layer), _least_memory, _obstacle)

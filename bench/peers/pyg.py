@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from gattn.bench.graphs import GraphCase
+from gattn.bench.layers import LAYERS
 from gattn.bench.peers import Contender, Peer, copy_parameters, node_bytes
 from gattn.bench.problem import Problem
 from torch import Tensor
@@ -16,46 +17,66 @@ from torch import Tensor
 def pyg_style(cls: Callable[..., torch.nn.Module], problem: Problem, **options: Any) -> torch.nn.Module:
     """A layer with PyG's constructor and parameter names, holding the problem's weights."""
     case = problem.case
+    if problem.layer.edge_channels:
+        options["edge_dim"] = problem.layer.edge_channels
     module = cls(case.in_channels, case.channels, heads=case.heads, **options)
     copy_parameters(module, problem.parameters, {name: name for name in problem.parameters})
     return module
 
 
 def layer_contender(
-    module: torch.nn.Module, call: Callable[..., Tensor], edge_index: Tensor, problem: Problem
+    module: torch.nn.Module,
+    call: Callable[..., Tensor],
+    edge_index: Tensor,
+    edge_attr: Tensor | None,
+    problem: Problem,
 ) -> Contender:
-    """A contender that calls ``call(x, edge_index)`` and differentiates ``module``'s parameters."""
+    """A contender that calls ``call(x, edge_index[, edge_attr])`` and differentiates ``module``'s parameters."""
     x = problem.x.clone().requires_grad_()
     leaves = {"x": x, **dict(module.named_parameters())}
-    return Contender(lambda: call(x, edge_index), leaves, problem.grad_out)
+    rest = (edge_index,) if edge_attr is None else (edge_index, edge_attr)
+    return Contender(lambda: call(x, *rest), leaves, problem.grad_out)
 
 
-def gat_eager(problem: Problem) -> Contender:
-    from torch_geometric.nn import GATConv
+def _class(problem: Problem) -> Callable[..., torch.nn.Module]:
+    from torch_geometric import nn
 
-    module = pyg_style(GATConv, problem)
-    return layer_contender(module, module, problem.edge_index, problem)
+    name = problem.layer.name.removesuffix("-edge")
+    found: Callable[..., torch.nn.Module] = getattr(nn, CLASSES[name])
+    return found
 
 
-def gat_compiled(problem: Problem) -> Contender:
-    from torch_geometric.nn import GATConv
+#: PyG's layers by ours.
+CLASSES = {"gat": "GATConv", "gatv2": "GATv2Conv", "transformer": "TransformerConv"}
 
+
+def eager(problem: Problem) -> Contender:
+    """As PyG's users call it."""
+    module = pyg_style(_class(problem), problem)
+    return layer_contender(module, module, *problem.given, problem)
+
+
+def compiled(problem: Problem) -> Contender:
+    """Under ``torch.compile``."""
     # Without the reset a second graph's sizes would make dynamo switch to dynamic shapes, which are slower.
     torch._dynamo.reset()
-    module = pyg_style(GATConv, problem)
-    return layer_contender(module, torch.compile(module), problem.edge_index, problem)
+    module = pyg_style(_class(problem), problem)
+    return layer_contender(module, torch.compile(module), *problem.given, problem)
 
 
-def gat_scatter(problem: Problem) -> Contender:
+def scatter(problem: Problem) -> Contender:
+    """On torch-scatter's kernels, which PyG calls on the CPU for sorted segments only.
+
+    So an EdgeIndex sorted by target, whose loops are there already, since adding them in the layer loses the order.
+    All that is done ahead, untimed.
+    """
     from torch_geometric import EdgeIndex
-    from torch_geometric.nn import GATConv
 
-    # On the CPU PyG calls torch-scatter only for sorted segments: an EdgeIndex sorted by target whose loops
-    # are there already, since adding them in the layer loses the order. All that is done ahead, untimed.
     nodes = problem.case.num_nodes
-    index = EdgeIndex(problem.looped.long(), sparse_size=(nodes, nodes)).sort_by("col").values.fill_cache_()
-    module = pyg_style(GATConv, problem, add_self_loops=False)
-    return layer_contender(module, module, index, problem)
+    index, order = EdgeIndex(problem.looped.long(), sparse_size=(nodes, nodes)).sort_by("col")
+    attr = problem.looped_attr if order is None or problem.looped_attr is None else problem.looped_attr[order]
+    module = pyg_style(_class(problem), problem, **({"add_self_loops": False} if problem.layer.adds_loops else {}))
+    return layer_contender(module, module, index.fill_cache_(), attr, problem)
 
 
 def _needs_compiler() -> str | None:
@@ -70,12 +91,12 @@ def _least_memory(case: GraphCase) -> tuple[int, str]:
 
 
 PEERS = (
-    Peer("pyg", "PyG eager", ("torch_geometric",), {"gat": gat_eager}, _least_memory),
+    Peer("pyg", "PyG eager", ("torch_geometric",), dict.fromkeys(LAYERS, eager), _least_memory),
     Peer(
         "pyg-compile",
         "PyG torch.compile",
         ("torch_geometric",),
-        {"gat": gat_compiled},
+        dict.fromkeys(LAYERS, compiled),
         _least_memory,
         _needs_compiler,
     ),
@@ -83,7 +104,7 @@ PEERS = (
         "pyg-scatter",
         "PyG torch-scatter",
         ("torch_geometric", "torch_scatter"),
-        {"gat": gat_scatter},
+        dict.fromkeys(LAYERS, scatter),
         _least_memory,
     ),
 )

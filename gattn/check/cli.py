@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--op", default="all", help="op to check, or all")
     add("--backend", default="all", help="backend to check, or all that are usable here beside the reference")
     add("--dtype", default="all", help=f"{', '.join(DTYPE_NAMES)}, several joined by commas, or all")
+    add("--modifiers", help="only these in every case, joined by commas, or none; else each now and then")
     add("--cases", type=_natural, default=100, help="how many cases, taken in turn by the ops and dtypes")
+    add("--all", action="store_true", help="before those, a case of every op, dtype and set of modifiers")
     add("--seed", type=_natural, default=0, help="which sweep")
     add("--case", type=_natural, help="only this case, with its particulars")
     add("--limit", type=float, default=2.0, help="errors may be this many times the reference's own")
@@ -79,19 +83,64 @@ def _dtypes(asked: str) -> list[str]:
     return chosen
 
 
-def _plan(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    """(op, dtype, number): the ops take turns, and in each turn of theirs the dtypes."""
-    ops, dtypes = _ops(args.op), _dtypes(args.dtype)
-    for number in range(args.cases) if args.case is None else [args.case]:
-        yield ops[number % len(ops)], dtypes[number // len(ops) % len(dtypes)], number
+def _modifiers(asked: str | None) -> frozenset[str] | None:
+    from gattn.check.modifiers import MODIFIERS
+
+    if asked is None:
+        return None
+    chosen = frozenset() if asked == "none" else frozenset(asked.split(","))
+    unknown = sorted(chosen - MODIFIERS.keys())
+    if unknown:
+        raise UsageError(f"--modifiers {','.join(unknown)}: expected {', '.join(MODIFIERS)} or none")
+    return chosen
 
 
-def _check(op: str, dtype: str, number: int, backends: list[str], args: argparse.Namespace) -> Iterator[Entry]:
+@dataclass(frozen=True)
+class Planned:
+    """A case to draw."""
+
+    op: str
+    dtype: str
+    number: int
+    modifiers: frozenset[str] | None
+
+    def command(self, backend: str, args: argparse.Namespace) -> str:
+        """What draws and checks it again."""
+        words = f"gattn check --op {self.op} --dtype {self.dtype} --backend {backend} --seed {args.seed}"
+        words += f" --case {self.number}" + (f" --limit {args.limit}" if args.limit != 2.0 else "")
+        if self.modifiers is not None:
+            words += f" --modifiers {','.join(sorted(self.modifiers)) or 'none'}"
+        return words
+
+
+def _subsets(op: str) -> list[frozenset[str]]:
+    """Every set of modifiers that ``op`` takes, smallest first."""
+    from gattn.check.modifiers import MODIFIERS
+    from gattn.check.ops import OPS
+
+    names = [name for name in MODIFIERS if name not in OPS[op].without]
+    return [frozenset(chosen) for size in range(len(names) + 1) for chosen in combinations(names, size)]
+
+
+def _plan(args: argparse.Namespace) -> Iterator[Planned]:
+    """With ``--all`` every combination; then the ops take turns, and in each turn of theirs the dtypes."""
+    ops, dtypes, modifiers = _ops(args.op), _dtypes(args.dtype), _modifiers(args.modifiers)
+    first = 0
+    if args.all and args.case is None:
+        for op, dtype in product(ops, dtypes):
+            for chosen in _subsets(op) if modifiers is None else [modifiers]:
+                yield Planned(op, dtype, first, chosen)
+                first += 1
+    for turn, number in enumerate(range(first, first + args.cases) if args.case is None else [args.case]):
+        yield Planned(ops[turn % len(ops)], dtypes[turn // len(ops) % len(dtypes)], number, modifiers)
+
+
+def _check(planned: Planned, backends: list[str], args: argparse.Namespace) -> Iterator[Entry]:
     """One entry of the results for each backend."""
     from gattn.check.measure import DTYPES, Standard, draw_case, run_backend
     from gattn.check.ops import OPS
 
-    case = draw_case(OPS[op], DTYPES[dtype], args.seed, number)
+    case = draw_case(OPS[planned.op], DTYPES[planned.dtype], args.seed, planned.number, planned.modifiers)
     standard = Standard.of(case)
     for backend in backends:
         started = time.perf_counter()
@@ -109,8 +158,7 @@ def _check(op: str, dtype: str, number: int, backends: list[str], args: argparse
             "scores": {name: to_json(score) for name, score in scores.items()},
             "case": case.describe(),
             "seconds": round(time.perf_counter() - started, 4),
-            "repeat": f"gattn check --op {op} --dtype {dtype} --backend {backend}"
-            f" --seed {args.seed} --case {number}" + (f" --limit {args.limit}" if args.limit != 2.0 else ""),
+            "repeat": planned.command(backend, args),
         }
 
 
@@ -118,10 +166,10 @@ def _sweep(args: argparse.Namespace, results: Results, backends: list[str]) -> N
     plan = list(_plan(args))
     written = time.monotonic()
     with Progress(len(plan), "case") as progress:
-        for op, dtype, number in plan:
-            entries = _check(op, dtype, number, backends, args)
+        for planned in plan:
+            entries = _check(planned, backends, args)
             for backend, entry in zip(backends, entries, strict=True):
-                results.cases[f"{op}/{dtype}/{backend}/{number}"] = entry
+                results.cases[f"{planned.op}/{planned.dtype}/{backend}/{planned.number}"] = entry
                 if not entry["passed"]:
                     progress.message(f"FAILED  {entry['reason']}\n        {entry['repeat']}")
             progress.advance(f"{len(results.failed)} failed")

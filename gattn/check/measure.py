@@ -19,7 +19,7 @@ A score of at most :data:`LIMIT` passes; ``inf`` stands for a number that is not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -33,7 +33,7 @@ from gattn.check.exact import ExactSums
 from gattn.check.graphs import EdgeList, Random, draw_graph
 from gattn.check.registry import MODIFIERS, Draw, Op, Tensors
 from gattn.graph import Graph
-from gattn.reference.softmax import accumulate_dtype
+from gattn.reference.dropout import accumulate_dtype
 
 #: A backend may be this many times as far from the truth as the reference.
 LIMIT = 2.0
@@ -54,7 +54,9 @@ class Case:
     edges: EdgeList
     tensors: Tensors
     options: dict[str, Any]
-    modifiers: tuple[str, ...]
+    #: Each modifier's options.
+    modifiers: dict[str, dict[str, Any]]
+    constants: Tensors
     layout: str
     index_dtype: torch.dtype
     seed: int
@@ -71,28 +73,37 @@ class Case:
             "heads": self.heads,
             "channels": self.channels,
             "inputs": {name: str(value.dtype).removeprefix("torch.") for name, value in self.tensors.items()},
-            "options": self.options,
+            "constants": {name: str(value.dtype).removeprefix("torch.") for name, value in self.constants.items()},
+            "options": {**self.options, **{k: v for options in self.modifiers.values() for k, v in options.items()}},
+            "modifiers": list(self.modifiers),
             "layout": self.layout,
             "index": str(self.index_dtype).removeprefix("torch."),
         }
 
 
-def draw_case(op: Op, dtype: torch.dtype, seed: int, number: int) -> Case:
-    """Case ``number`` of the sweep that ``seed`` starts: the same for the same arguments, on any machine."""
+def draw_case(op: Op, dtype: torch.dtype, seed: int, number: int, modifiers: Collection[str] | None = None) -> Case:
+    """Case ``number`` of the sweep that ``seed`` starts: the same for the same arguments, on any machine.
+
+    With ``modifiers``, just those of them that the op takes; else any, each with its own probability.
+    """
     random = Random(seed, number)
     edges = draw_graph(random)
     heads, channels = random.choice(HEADS), random.choice(CHANNELS)
     while edges.num_edges * heads * channels > MAX_ENTRIES:
         heads, channels = max(1, heads // 2), max(1, channels - channels // 3)
-    draw = Draw(random, edges, heads, channels)
+    draw = Draw(random, edges, heads, channels, op.has_values)
     drawn = op.draw(draw)
-    tensors, options = dict(drawn.tensors), dict(drawn.options)
-    chosen = tuple(m.name for m in MODIFIERS.values() if m.name not in op.without and random.chance(m.chance))
-    for name in chosen:
-        extra = MODIFIERS[name].draw(draw)
-        tensors.update(extra.tensors)
-        options.update(extra.options)
-    wide = op.wide if random.chance(0.3) else ()
+    tensors, constants = dict(drawn.tensors), dict(drawn.constants)
+    chosen = {}
+    for modifier in MODIFIERS.values():
+        if modifier.name in op.without:
+            continue
+        if random.chance(modifier.chance) if modifiers is None else modifier.name in modifiers:
+            extra = modifier.draw(draw)
+            tensors.update(extra.tensors)
+            constants.update(extra.constants)
+            chosen[modifier.name] = extra.options
+    wide = {*tensors} - {*drawn.tensors} | {*op.wide} if random.chance(0.3) else set()
     for name, value in tensors.items():
         tensors[name] = value.to(accumulate_dtype(dtype) if name in wide else dtype)
     return Case(
@@ -100,8 +111,9 @@ def draw_case(op: Op, dtype: torch.dtype, seed: int, number: int) -> Case:
         dtype,
         edges,
         tensors,
-        options,
+        dict(drawn.options),
         chosen,
+        constants,
         layout=random.choice(("contiguous", "contiguous", "transposed", "expanded gradient")),
         index_dtype=random.choice((torch.int64, torch.int32)),
         seed=random.integer(0, 2**62),
@@ -118,8 +130,8 @@ def _transposed(value: Tensor) -> Tensor:
 def _options(case: Case, tensors: Tensors) -> dict[str, Any]:
     """Keyword arguments: the op's own options, and each modifier's."""
     options = dict(case.options)
-    for name in case.modifiers:
-        options.update(MODIFIERS[name].arguments(tensors, options))
+    for name, own in case.modifiers.items():
+        options.update(MODIFIERS[name].arguments({**tensors, **case.constants}, own))
     return options
 
 
@@ -235,4 +247,4 @@ def _l2(value: Tensor) -> float:
 
 
 def _largest_row(value: Tensor) -> float:
-    return float(value.flatten(1).norm(dim=1).max()) if value.numel() else 0.0
+    return float(value.reshape(len(value), -1).norm(dim=1).max()) if value.numel() else 0.0

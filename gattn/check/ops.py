@@ -1,17 +1,47 @@
-"""The ops of the sweep: ``gat`` and ``edge_softmax``."""
+"""The ops of the sweep: every score, and ``edge_softmax``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
-from gattn import reference
+from gattn.check import modifiers
 from gattn.check.registry import OPS, Draw, Drawn, Op, Tensors, register, sum_rows
+from gattn.check.terms import attention_terms
 from gattn.graph import Graph
+from gattn.reference.attention import Inputs, Settings
+from gattn.reference.scores import GT_EPSILON
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "modifiers"]
+
+SLOPES = (0.2, 0.2, 0.0, 0.01, 1.0, -0.5)
+#: Options that an op returns one more result for.
+RESULTS = {"alpha": "return_attention", "edge": "return_edge"}
+
+
+def _results(result: Any, options: dict[str, Any]) -> Tensors:
+    """An op's results by name."""
+    results = (result,) if isinstance(result, Tensor) else result
+    names = ["out", *(name for name, option in RESULTS.items() if options.get(option))]
+    return dict(zip(names, results, strict=True))
+
+
+def _terms(
+    names: dict[str, str], settings: Callable[[Tensors, dict[str, Any]], Settings]
+) -> Callable[[Tensors, Tensors, Graph, dict[str, Any]], Tensors]:
+    """Terms of an op whose tensors the reference calls otherwise; ``names`` maps its names to the op's."""
+
+    def terms(t: Tensors, grads: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+        inputs = Inputs(**{field: t[name] for field, name in names.items() if name in t})
+        weight = t.get("edge_weight")
+        if weight is not None:
+            inputs = inputs._replace(edge_weight=weight if weight.dim() == 2 else weight.unsqueeze(1))
+        return attention_terms(inputs, settings(t, options), names, t, grads, graph, options)
+
+    return terms
 
 
 def _draw_gat(draw: Draw) -> Drawn:
@@ -21,42 +51,73 @@ def _draw_gat(draw: Draw) -> Drawn:
         tensors["a_dst"] = draw.logits(graph.num_dst)
     if random.chance(0.4):
         tensors["a_edge"] = draw.logits(graph.num_edges)
-    return Drawn(tensors, {"negative_slope": random.choice((0.2, 0.2, 0.0, 0.01, 1.0, -0.5))})
+    return Drawn(tensors, {"negative_slope": random.choice(SLOPES)})
 
 
 def _call_gat(library: ModuleType, t: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
-    result = library.gat(t["x"], t["a_src"], t.get("a_dst"), graph, t.get("a_edge"), **options)
-    return {"out": result} if isinstance(result, Tensor) else dict(zip(("out", "alpha"), result, strict=True))
+    return _results(library.gat(t["x"], t["a_src"], t.get("a_dst"), graph, t.get("a_edge"), **options), options)
 
 
-def _softmax_terms(alpha: Tensor, kept: Tensor, gradient: Tensor, graph: Graph) -> Tensor:
-    """Sizes of the terms of ``kept * d - alpha * sum(kept * d)``, the scores' gradient.
+def _draw_gatv2(draw: Draw) -> Drawn:
+    graph, random = draw.graph, draw.random
+    tensors = {"x_src": draw.values(graph.num_src), "x_dst": draw.values(graph.num_dst)}
+    tensors["att"] = random.choice((1.0, 1.0, 10.0)) * draw.random.normal(draw.heads, draw.channels)
+    tensors["att"] /= draw.channels**0.5
+    if random.chance(0.4):
+        tensors["x_edge"] = draw.values(graph.num_edges)
+    return Drawn(tensors, {"negative_slope": random.choice(SLOPES)})
 
-    ``kept`` is ``alpha`` after dropout, ``gradient`` the size of ``d``, the gradient of ``kept``.
+
+def _call_gatv2(library: ModuleType, t: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+    return _results(library.gatv2(t["x_src"], t["x_dst"], t["att"], graph, t.get("x_edge"), **options), options)
+
+
+def _draw_qkv(draw: Draw) -> Tensors:
+    rows = {"q": draw.graph.num_dst, "k": draw.graph.num_src, "v": draw.graph.num_src}
+    return {name: draw.values(count) for name, count in rows.items()}
+
+
+def _draw_dot(draw: Draw) -> Drawn:
+    tensors = _draw_qkv(draw)
+    if draw.random.chance(0.4):
+        tensors["edge"] = draw.values(draw.graph.num_edges)
+    return Drawn(tensors, {"scale": draw.random.choice((None, None, 0.1))})
+
+
+def _call_dot(library: ModuleType, t: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+    return _results(library.dot(t["q"], t["k"], t["v"], graph, t.get("edge"), **options), options)
+
+
+def _dot_settings(t: Tensors, options: dict[str, Any]) -> Settings:
+    scale = options["scale"]
+    return Settings("dot", scale=t["q"].size(-1) ** -0.5 if scale is None else scale)
+
+
+def _draw_gt(draw: Draw) -> Drawn:
+    """With an edge weight for every head or for all; where scores are clipped some of them are 0.
+
+    (Without clipping an edge of weight 0 may have so large a score that all others' weights underflow.)
     """
-    target = graph.edge_index[1]
-    direct = kept * gradient
-    return direct + alpha * sum_rows(direct, target, graph.num_dst)[target]
+    random, edges = draw.random, draw.graph.num_edges
+    clip = random.choice((5.0, 5.0, 0.5, 1e30))
+    tensors = {**_draw_qkv(draw), "edge": draw.values(edges)}
+    if random.chance(0.4):
+        weight = random.normal(edges, draw.heads).abs() + 0.01
+        if clip <= 5.0:
+            target, some = draw.graph.edge_index[1], random.integers(8, edges) > 0
+            none = sum_rows(some.double(), target, draw.graph.num_dst) == 0  # gradients there are beyond fp16
+            weight *= (some | none[target]).unsqueeze(1)
+        tensors["edge_weight"] = random.choice((weight, weight[:, 0]))
+    return Drawn(tensors, {"clip": clip, "return_edge": random.chance(0.3)})
 
 
-def _gat_terms(t: Tensors, grads: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
-    source, target = graph.edge_index
-    options = {**options, "return_attention": True}
-    kept = _call_gat(reference, t, graph, options)["alpha"]
-    alpha = _call_gat(reference, t, graph, {**options, "dropout_p": 0.0})["alpha"]
-    x, grad_out = t["x"].abs()[source], grads["out"].abs()[target]
-    gradient = (grad_out * x).sum(-1)
-    if "alpha" in grads:
-        gradient = gradient + grads["alpha"].abs()
-    score = _softmax_terms(alpha, kept, gradient, graph) * max(1.0, abs(options["negative_slope"]))
-    return {
-        "out": sum_rows(kept.unsqueeze(-1) * x, target, graph.num_dst),
-        "alpha": kept,
-        "grad x": sum_rows(kept.unsqueeze(-1) * grad_out, source, graph.num_src),
-        "grad a_src": sum_rows(score, source, graph.num_src),
-        "grad a_dst": sum_rows(score, target, graph.num_dst),
-        "grad a_edge": score,
-    }
+def _call_gt(library: ModuleType, t: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+    weight = t.get("edge_weight")
+    return _results(library.gt(t["q"], t["k"], t["v"], t["edge"], graph, edge_weight=weight, **options), options)
+
+
+def _gt_settings(t: Tensors, options: dict[str, Any]) -> Settings:
+    return Settings("gt", scale=t["q"].size(-1) ** -0.5, clip=options["clip"], epsilon=GT_EPSILON)
 
 
 def _draw_edge_softmax(draw: Draw) -> Drawn:
@@ -67,11 +128,43 @@ def _call_edge_softmax(library: ModuleType, t: Tensors, graph: Graph, options: d
     return {"alpha": library.edge_softmax(t["logits"], graph, **options)}
 
 
-def _edge_softmax_terms(t: Tensors, grads: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
-    kept = _call_edge_softmax(reference, t, graph, options)["alpha"]
-    alpha = _call_edge_softmax(reference, t, graph, {**options, "dropout_p": 0.0})["alpha"]
-    return {"alpha": kept, "grad logits": _softmax_terms(alpha, kept, grads["alpha"].abs(), graph)}
+def _register(
+    name: str,
+    draw: Callable[[Draw], Drawn],
+    call: Callable[[ModuleType, Tensors, Graph, dict[str, Any]], Tensors],
+    names: dict[str, str],
+    settings: Callable[[Tensors, dict[str, Any]], Settings],
+    **particulars: Any,
+) -> None:
+    register(Op(name, draw, call, _terms(names, settings), **particulars))
 
 
-register(Op("gat", _draw_gat, _call_gat, _gat_terms, wide=("a_src", "a_dst", "a_edge")))
-register(Op("edge_softmax", _draw_edge_softmax, _call_edge_softmax, _edge_softmax_terms, without=("attention",)))
+QKV = {"q": "q", "k": "k", "v": "v", "edge": "edge"}
+LOGITS = ("a_src", "a_dst", "a_edge")
+_register(
+    "gat",
+    _draw_gat,
+    _call_gat,
+    {"v": "x", **{name: name for name in LOGITS}},
+    lambda t, options: Settings("gat", options["negative_slope"]),
+    wide=LOGITS,
+)
+_register(
+    "gatv2",
+    _draw_gatv2,
+    _call_gatv2,
+    {"q": "x_dst", "k": "x_src", "edge": "x_edge", "att": "att"},
+    lambda t, options: Settings("gatv2", options["negative_slope"]),
+    wide=("att",),
+)
+_register("dot", _draw_dot, _call_dot, QKV, _dot_settings)
+_register("gt", _draw_gt, _call_gt, QKV, _gt_settings, wide=("edge_weight",))
+_register(
+    "edge_softmax",
+    _draw_edge_softmax,
+    _call_edge_softmax,
+    {"a_edge": "logits"},
+    lambda t, options: Settings("edge_softmax"),
+    without=("attention",),
+    has_values=False,
+)

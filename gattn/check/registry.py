@@ -25,6 +25,8 @@ class Draw:
     graph: EdgeList
     heads: int
     channels: int
+    #: Whether the op has values, or only weights.
+    has_values: bool = True
 
     def values(self, rows: int) -> Tensor:
         """Features ``[rows, H, C]`` fp64: usual, tiny, or far from zero."""
@@ -47,10 +49,11 @@ class Draw:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Differentiable ``tensors`` (fp64, cast later) and plain ``options`` (JSON types)."""
+    """Differentiable ``tensors`` (fp64, cast later), integer ``constants`` and plain ``options`` (JSON types)."""
 
     tensors: Tensors = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    constants: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Modifier:
     name: str
     chance: float
     draw: Callable[[Draw], Drawn]
-    #: The op's keyword arguments from the drawn tensors (cast, requiring gradients) and options.
+    #: The op's keyword arguments from the drawn tensors (cast, requiring gradients), constants and options.
     arguments: Callable[[Tensors, dict[str, Any]], dict[str, Any]] = lambda tensors, options: options
 
 
@@ -80,6 +83,8 @@ class Op:
     wide: tuple[str, ...] = ()
     #: Modifiers that it does not take.
     without: tuple[str, ...] = ()
+    #: Whether it has values, or only weights.
+    has_values: bool = True
 
 
 OPS: dict[str, Op] = {}
@@ -92,15 +97,6 @@ def register(entry: Op | Modifier) -> None:
     if entry.name in known:
         raise ValueError(f"{entry.name!r} is registered already")
     known[entry.name] = entry
-
-
-def _draw_dropout(draw: Draw) -> Drawn:
-    p = draw.random.choice((0.1, 0.5, 0.9))
-    return Drawn(options={"dropout_p": p, "seed": draw.random.integer(0, 2**62)})
-
-
-register(Modifier("dropout", 0.4, _draw_dropout))
-register(Modifier("attention", 0.4, lambda draw: Drawn(options={"return_attention": True})))
 
 
 def sum_rows(values: Tensor, index: Tensor, rows: int) -> Tensor:

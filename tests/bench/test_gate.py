@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gattn.bench import gate, layers
+from gattn.bench import gate
 from gattn.bench.graphs import GraphCase
+from gattn.bench.layers import LAYERS
 from gattn.bench.peers import Contender, Peer, all_peers
 from gattn.bench.problem import Problem
 from gattn.bench.results import Record
@@ -21,8 +22,9 @@ def _result(problem: Problem, peer: str) -> dict[str, torch.Tensor]:
 
 # torch.compile is left to `gattn bench`: a minute of compilation for code that eager runs too.
 @pytest.mark.parametrize("peer", [name for name in all_peers() if name != "pyg-compile"])
-def test_installed_peers_are_green(problem: Problem, peer: str) -> None:
-    usable, reason = all_peers()[peer].can_run(problem.case, "gat")
+def test_installed_peers_are_green(any_problem: Problem, peer: str) -> None:
+    problem = any_problem
+    usable, reason = all_peers()[peer].can_run(problem.case, problem.layer.name)
     if not usable:
         pytest.skip(reason)
     verdict = gate.judge(_result(problem, peer), gate.expected(problem))
@@ -43,18 +45,44 @@ def test_any_wrong_tensor_is_red(problem: Problem, name: str, spoil) -> None:
     assert name in verdict.reason
 
 
-def test_no_logit_is_left_where_rounding_decides_the_gradient(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["gat", "gatv2", "gatv2-edge"])
+def test_no_score_is_left_where_rounding_decides_the_gradient(
+    case: GraphCase, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "KINK_MARGIN", 1e-3)
-    assert problem.layer.near_kink(problem.x, problem.parameters, problem.looped).any()
-    fresh = Problem.build(problem.case)
-    assert not fresh.layer.near_kink(fresh.x, fresh.parameters, fresh.looped).any()
-    changed = (fresh.x != problem.x).any(1).sum()
-    assert 0 < changed < problem.case.num_nodes / 2
-    monkeypatch.setattr(layers, "KINK_MARGIN", 1.0)
+    def near(problem: Problem) -> torch.Tensor:
+        return problem.layer.near_kink(problem.x, problem.parameters, problem.looped, problem.looped_attr)
+
+    before = Problem.build(case, name)
+    monkeypatch.setitem(LAYERS, name, replace(LAYERS[name], margin=1e-3))
+    before.layer = LAYERS[name]
+    assert near(before).any()
+    fresh = Problem.build(case, name)
+    assert not near(fresh).any()
+    changed = (fresh.x != before.x).any(1).sum()
+    assert 0 < changed < case.num_nodes / 2
+    monkeypatch.setitem(LAYERS, name, replace(LAYERS[name], margin=1.0))
     with pytest.raises(RuntimeError, match="another seed"):
-        Problem.build(problem.case)
+        Problem.build(case, name)
+
+
+def test_the_reference_is_the_same_in_parts(any_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gate.expected(any_problem)
+    monkeypatch.setattr(gate, "CHUNK_ENTRIES", 700)
+    parts = gate.expected(any_problem)
+    for name, value in whole.values.items():
+        torch.testing.assert_close(parts.values[name], value, rtol=1e-10, atol=1e-10)
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_has_its_weights_scale(case: GraphCase) -> None:
+    """Softmax does not see a bias of the keys."""
+    problem = Problem.build(case, "transformer")
+    want = gate.expected(problem)
+    name = "grad lin_key.bias"
+    assert want.values[name].abs().max() < 1e-10
+    found = {key: value.float() for key, value in want.values.items()}
+    assert gate.judge(found, want).reason == ""
+    found[name] = want.values["grad lin_query.bias"].float()
+    assert name in gate.judge(found, want).reason
 
 
 def test_one_wrong_row_is_red(problem: Problem) -> None:
@@ -63,7 +91,8 @@ def test_one_wrong_row_is_red(problem: Problem) -> None:
     assert "grad x" in gate.judge(found, gate.expected(problem)).reason
 
 
-def test_sample_has_the_values_of_the_whole(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
+def test_sample_has_the_values_of_the_whole(monkeypatch: pytest.MonkeyPatch, any_problem: Problem) -> None:
+    problem = any_problem
     monkeypatch.setattr(gate, "SAMPLE_EDGES", 2000)
     whole = gate.expected(problem)
     sampled = gate.expected(replace(problem, case=replace(problem.case, sampled_gate=True)))

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from gattn.bench import kernels, limits, memory, timing
+from gattn.bench import kernels, limits, memory, timing, variants
 from gattn.bench.graphs import GraphCase
 from gattn.bench.peers import all_peers
 from gattn.bench.problem import Problem
@@ -49,14 +49,31 @@ def test_memory_of_a_failing_peer_is_a_reason(case: GraphCase) -> None:
     assert "KeyError" in memory.in_subprocess(case, "gat", "nobody", 1)["reason"]
 
 
-def test_kernels_are_measured_against_the_gathers(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-    usable, reason = all_peers()["gattn"].can_run(problem.case, "gat")
+def test_kernels_are_measured_against_the_gathers(any_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = any_problem
+    usable, reason = all_peers()["gattn"].can_run(problem.case, problem.layer.name)
     if not usable:
         pytest.skip(reason)
     monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
     found = kernels.measure(problem.case, problem.layer, problem.edge_index, 1)
     assert set(found) == {"forward", "backward", "gather", "gather_transposed"}
     assert all(summary["median"] > 0 for summary in found.values())
+
+
+def test_modifiers_and_half_precision_are_measured_against_the_plain_op(
+    any_problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = any_problem
+    usable, reason = all_peers()["gattn"].can_run(problem.case, problem.layer.name)
+    if not usable:
+        pytest.skip(reason)
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    found = variants.measure(problem.case, problem.layer, problem.edge_index, 1)
+    assert set(found) == {"plain", "dropout", "lipschitz", "decay", "sink", "bf16"}
+    assert set(variants.ratios(found)) == set(found) - {"plain"}
+    options = variants.modifiers(problem.layer, problem.case, torch.Generator())
+    gradients = {name: len(variants._leaves(given)) for name, given in options.items()}
+    assert gradients == {"dropout": 0, "lipschitz": 3, "decay": 1, "sink": 2}
 
 
 def test_gather_reads_each_edges_row_once(problem: Problem) -> None:

@@ -13,11 +13,13 @@ import gattn
 from gattn.check.exact import ExactSums, split
 from gattn.check.graphs import HUB_EDGES, KINDS, Random, draw_graph
 from gattn.check.measure import DTYPES, Standard, draw_case, run_backend
+from gattn.check.modifiers import MODIFIERS
 from gattn.check.ops import OPS
 from gattn.check.registry import Modifier, register
 from gattn.check.results import Results
 from gattn.terminal import UsageError
 
+PASSED = {"passed": True, "reason": "", "scores": {"out": 0.5}, "case": {}, "seconds": 0.0, "repeat": "gattn check"}
 QUICK = ("check", "--backend", "reference", "--cases", 16)
 
 
@@ -39,6 +41,58 @@ def test_same_numbers_same_case():
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
     other = draw_case(OPS["gat"], torch.bfloat16, 3, 6)
     assert other.describe() != first.describe()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_modifiers_can_be_asked_for(op):
+    wanted = {"lipschitz", "decay", "sink"}
+    case = draw_case(OPS[op], torch.float32, 0, 7, wanted)
+    assert case.modifiers.keys() == wanted
+    assert case.constants.keys() == {"distance"}
+    assert not case.constants["distance"].is_floating_point()
+    assert {"hop", "sink_logit"} <= case.tensors.keys()
+    assert not draw_case(OPS[op], torch.float32, 0, 7, ()).modifiers
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
+@pytest.mark.parametrize("op", OPS)
+def test_terms_bound_results_and_gradients(op, dtype):
+    """Terms are the sums of the absolute values of what results are sums of, with all modifiers and without."""
+    for number, modifiers in enumerate((MODIFIERS.keys(), (), ("lipschitz", "attention"), ("decay", "dropout"))):
+        standard = Standard.of(draw_case(OPS[op], DTYPES[dtype], 4, number, modifiers))
+        eps = torch.finfo(DTYPES[dtype]).eps
+        for name, value in standard.truth.items():
+            floor = standard.own_errors[-1][name]
+            assert floor.shape == value.shape
+            assert (floor >= 0).all()
+            assert (value.abs() <= floor / eps * (1 + 1e-9) + torch.finfo(torch.float64).tiny).all(), name
+
+
+def test_all_is_every_combination(gattn_command, monkeypatch):
+    """Every set of modifiers of every op and dtype, and random cases after."""
+    checked = []
+    monkeypatch.setattr("gattn.check.cli._check", lambda planned, *_: checked.append(planned) or iter([PASSED]))
+    status, _, err = gattn_command("check", "--all", "--backend", "cpu", "--cases", 5)
+    assert status == 0
+    sets = {op: 2 ** len([name for name in MODIFIERS if name not in OPS[op].without]) for op in OPS}
+    assert len(checked) == len(DTYPES) * sum(sets.values()) + 5
+    assert Counter((p.op, p.dtype) for p in checked[:-5]) == {(op, dtype): sets[op] for op in OPS for dtype in DTYPES}
+    assert len({(p.op, p.dtype, p.modifiers) for p in checked[:-5]}) == len(checked) - 5
+    assert [p.number for p in checked] == list(range(len(checked)))
+    assert all(p.modifiers is None for p in checked[-5:])
+    assert f"{len(checked)} cases, 0 failed" in err
+
+
+@pytest.mark.parametrize("modifiers", ["none", "lipschitz", "decay,sink", "attention,decay,dropout,lipschitz,sink"])
+def test_a_set_of_modifiers_passes(gattn_command, modifiers):
+    status, _, err = gattn_command("check", "--backend", "cpu", "--modifiers", modifiers, "--cases", 20, "--seed", 1)
+    assert status == 0, err
+
+
+def test_unknown_modifier_is_a_usage_error(gattn_command):
+    status, _, err = gattn_command("check", "--modifiers", "decay,spice", "--cases", 1)
+    assert status == 2
+    assert "--modifiers spice: expected dropout, attention, lipschitz, decay, sink or none" in err
 
 
 def test_every_kind_of_graph_is_drawn():
@@ -146,13 +200,13 @@ def test_a_backend_that_raises_fails(gattn_command, monkeypatch):
 
 def test_baseline(gattn_command, tmp_path, monkeypatch):
     file = tmp_path / "baseline.json"
-    assert gattn_command(*QUICK, "--write", file).status == 0
+    assert gattn_command(*QUICK, "--op", "gat", "--write", file).status == 0
     assert json.loads(file.read_text())["complete"]
-    status, _, err = gattn_command(*QUICK, "--against", file)
+    status, _, err = gattn_command(*QUICK, "--op", "gat", "--against", file)
     assert status == 0
     assert "0 regressions" in err
     plant(monkeypatch, lambda out, graph: out * (1 + 4 * torch.finfo(out.dtype).eps))
-    status, out, err = gattn_command(*QUICK, "--against", file, "--limit", 1e9, "--json")
+    status, out, err = gattn_command(*QUICK, "--op", "gat", "--against", file, "--limit", 1e9, "--json")
     assert status == 1
     assert json.loads(out)["failed"] == {}
     assert "REGRESSION  gat/fp32/reference/out: median error" in err

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from gattn import _C, Graph, ops
+from gattn import _C, Decay, Graph, Lipschitz, Sink, ops
 from gattn.check.exact import ExactSums
 
 Tensors = dict[str, Tensor]
@@ -61,6 +61,40 @@ def make_graph(kind: str, *, wide: bool = False) -> Graph:
     return Graph._build(edge_index, (sizes, "source_to_target", False), wide=wide)
 
 
+def features(graph: Graph, heads: int, channels: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that an op or a modifier takes, by name."""
+    sources, targets, edges = graph.num_src, graph.num_dst, graph.num_edges
+    wide = dict.fromkeys(("x", "x_src", "k", "v"), (sources, heads, channels))
+    wide |= dict.fromkeys(("x_dst", "q"), (targets, heads, channels))
+    wide |= dict.fromkeys(("x_edge", "edge"), (edges, heads, channels))
+    wide |= dict.fromkeys(("att", "att_src", "att_dst", "sink_value"), (heads, channels))
+    by_head = dict.fromkeys(("a_src", "source_norm", "key_norm", "value_norm"), (sources, heads))
+    by_head |= dict.fromkeys(("a_dst", "target_norm", "sink_logit"), (targets, heads))
+    by_head |= dict.fromkeys(("a_edge", "logits", "edge_weight"), (edges, heads))
+    by_head |= dict.fromkeys(("norm_weight", "query_norm", "hop"), (heads,))
+    return {**wide, **by_head, "bias": (heads * channels,)}
+
+
+#: What every op always takes, what it takes with ``edge=True``, and what ``modifiers`` are made of.
+INPUTS = {
+    "gat": ("x", "a_src"),
+    "gat_layer": ("x", "att_src", "att_dst"),
+    "gatv2": ("x_src", "x_dst", "att"),
+    "dot": ("q", "k", "v"),
+    "gt": ("q", "k", "v", "edge"),
+    "edge_softmax": ("logits",),
+}
+EDGE_INPUTS = {"gat": "a_edge", "gat_layer": "a_edge", "gatv2": "x_edge", "dot": "edge", "gt": "edge_weight"}
+MODIFIERS = {
+    "lipschitz gat": ("source_norm", "target_norm", "norm_weight"),
+    "lipschitz dot": ("query_norm", "key_norm", "value_norm"),
+    "decay": ("hop",),
+    "sink": ("sink_logit",),
+    "sink value": ("sink_logit", "sink_value"),
+}
+NOT_NEGATIVE = {"edge_weight", *MODIFIERS["lipschitz gat"], *MODIFIERS["lipschitz dot"]}
+
+
 def make_inputs(
     op: str,
     graph: Graph,
@@ -71,43 +105,66 @@ def make_inputs(
     edge: bool = False,
     dst: bool = True,
     bias: bool = False,
+    modifiers: Sequence[str] = (),
+    seed: int = 5,
 ) -> Tensors:
-    """Normally distributed inputs of ``op`` by name."""
-    shapes: dict[str, tuple[int, ...]]
-    if op == "edge_softmax":
-        shapes = {"logits": (graph.num_edges, heads)}
-    elif op == "gat":
-        shapes = {"x": (graph.num_src, heads, channels), "a_src": (graph.num_src, heads)}
-        if dst:
-            shapes["a_dst"] = (graph.num_dst, heads)
-    else:
-        shapes = {"x": (graph.num_src, heads, channels), "att_src": (heads, channels), "att_dst": (heads, channels)}
-        if bias:
-            shapes["bias"] = (heads * channels,)
+    """Normally distributed inputs of ``op`` and of its modifiers, by name."""
+    names = [*INPUTS[op]]
+    if op == "gat" and dst:
+        names.append("a_dst")
+    if op == "gat_layer" and bias:
+        names.append("bias")
     if edge:
-        shapes["a_edge"] = (graph.num_edges, heads)
-    generator = torch.Generator().manual_seed(5)
-    tensors = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
-    for name in {"att_src", "att_dst"} & tensors.keys():  # scores of about unit size
+        names.append(EDGE_INPUTS[op])
+    for modifier in modifiers:
+        names += MODIFIERS[modifier]
+    if op == "edge_softmax" and "sink_value" in names:
+        names.remove("sink_value")
+    shapes, generator = features(graph, heads, channels), torch.Generator().manual_seed(seed)
+    tensors = {name: torch.randn(shapes[name], generator=generator, dtype=torch.float64) for name in names}
+    for name in {"att", "att_src", "att_dst"} & tensors.keys():  # scores of about unit size
         tensors[name] /= channels**0.5
+    for name in NOT_NEGATIVE & tensors.keys():
+        tensors[name].abs_().add_(0.1)
     return {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 
-def call(op: str, tensors: Tensors, graph: Graph, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
-    """``gattn.ops.<op>`` of named inputs."""
-    if op == "edge_softmax":
-        return ops.edge_softmax(tensors["logits"], graph, **options)
-    if op == "gat":
-        return ops.gat(tensors["x"], tensors["a_src"], tensors.get("a_dst"), graph, tensors.get("a_edge"), **options)
-    return ops.gat_layer(
-        tensors["x"],
-        tensors["att_src"],
-        tensors["att_dst"],
-        graph,
-        tensors.get("a_edge"),
-        bias=tensors.get("bias"),
-        **options,
-    )
+def distances(graph: Graph, dtype: torch.dtype = torch.int16) -> Tensor:
+    """Small distances ``[E]``, on both sides of what :func:`make_inputs` draws for ``hop``."""
+    generator = torch.Generator().manual_seed(6)
+    return torch.randint(4, (graph.num_edges,), generator=generator).to(dtype)
+
+
+def modify(
+    tensors: Tensors,
+    graph: Graph,
+    *,
+    gamma: float = 0.6,
+    slope: float = 0.1,
+    distance_dtype: torch.dtype = torch.int16,
+    distance: Tensor | None = None,
+) -> dict[str, Any]:
+    """The modifiers whose tensors are among ``tensors``, as an op's keywords."""
+    found: dict[str, Any] = {}
+    if "source_norm" in tensors:
+        found["lipschitz"] = Lipschitz.gat(*(tensors[name] for name in MODIFIERS["lipschitz gat"]))
+    elif "key_norm" in tensors:
+        found["lipschitz"] = Lipschitz.dot(*(tensors[name] for name in MODIFIERS["lipschitz dot"]))
+    if "hop" in tensors:
+        chosen = distances(graph, distance_dtype) if distance is None else distance
+        found["decay"] = Decay(chosen, tensors["hop"], gamma, slope)
+    if "sink_logit" in tensors:
+        found["sink"] = Sink(tensors["sink_logit"], tensors.get("sink_value"))
+    return found
+
+
+def call(op: str, tensors: Tensors, graph: Graph, *, decay: dict[str, Any] | None = None, **options: Any) -> Any:
+    """``gattn.ops.<op>`` of named inputs; ``decay`` holds the decay's numbers for :func:`modify`."""
+    before = {"gat": ("x", "a_src", "a_dst")}.get(op, INPUTS[op])
+    after = {"gat": ("a_edge",), "gat_layer": ("a_edge",), "gatv2": ("x_edge",), "dot": ("edge",)}.get(op, ())
+    named = {name: tensors[name] for name in ("bias", "edge_weight") if name in tensors}
+    given = [*(tensors.get(name) for name in before), graph, *(tensors.get(name) for name in after)]
+    return getattr(ops, op)(*given, **named, **modify(tensors, graph, **(decay or {})), **options)
 
 
 def noise(like: Tensor, seed: int) -> Tensor:
@@ -123,10 +180,11 @@ def run(op: str, tensors: Tensors, graph: Graph, *, grads: list[Tensor] | None =
     results = list(result) if isinstance(result, tuple) else [result]
     if grads is None:
         grads = [noise(tensor, i) for i, tensor in enumerate(results)]
-    found = torch.autograd.grad(results, list(leaves.values()), grads)
-    names = ("out", "alpha")
+    found = torch.autograd.grad(results, list(leaves.values()), grads, allow_unused=True, materialize_grads=True)
+    asked = {"alpha": "return_attention", "edge": "return_edge"}
+    names = ["out", *(name for name, option in asked.items() if options.get(option))]
     return {
-        **{name: tensor.detach() for name, tensor in zip(names, results, strict=False)},
+        **{name: tensor.detach() for name, tensor in zip(names, results, strict=True)},
         **{f"grad {name}": grad for name, grad in zip(leaves, found, strict=True)},
     }
 
@@ -146,17 +204,21 @@ def check_against_reference(op: str, tensors: Tensors, graph: Graph, **options: 
     """
     got = run(op, tensors, graph, backend="cpu", **options)
     expected = run(op, tensors, graph, backend="reference", **options)
-    grads = [noise(got[name], i).double() for i, name in enumerate(("out", "alpha")) if name in got]
+    results = [name for name in got if not name.startswith("grad ")]
+    grads = [noise(got[name], i).double() for i, name in enumerate(results)]
     doubles = {name: tensor.double() for name, tensor in tensors.items()}
     with ExactSums():
         exact = run(op, doubles, graph, grads=grads, backend="reference", **options)
     fp64 = next(iter(tensors.values())).dtype == torch.float64
     floor = 256 * torch.finfo(torch.float64).eps if fp64 else 16 * torch.finfo(torch.float32).eps
     assert got.keys() == expected.keys() == exact.keys()
+    wrong = []
     for name, value in got.items():
         assert value.dtype == expected[name].dtype, name
         bound = 2 * error(expected[name], exact[name]) + floor
-        assert error(value, exact[name]) <= bound, f"{name}: {error(value, exact[name]):.3g} > {bound:.3g}"
+        if not error(value, exact[name]) <= bound:
+            wrong.append(f"{name}: {error(value, exact[name]):.3g} > {bound:.3g}")
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.fixture
@@ -169,12 +231,12 @@ def graph_of() -> Callable[..., Graph]:
     return make_graph
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # hypothesis wants fixtures that outlive an example
 def inputs_of() -> Callable[..., Tensors]:
     return make_inputs
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def call_op() -> Callable[..., Any]:
     return call
 
@@ -187,3 +249,8 @@ def run_op() -> Callable[..., Tensors]:
 @pytest.fixture
 def check() -> Callable[..., None]:
     return check_against_reference
+
+
+@pytest.fixture
+def distances_of() -> Callable[..., Tensor]:
+    return distances

@@ -11,14 +11,24 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from gattn import Graph, ops
+from gattn.reference.attention import Inputs, Settings
 
 Function = Callable[..., Any]
-CASES = {
+RICH = {"edge": True, "bias": True}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "no target part": ({"dst": False}, {}),
-    "all": ({"edge": True, "bias": True}, {"dropout_p": 0.3, "seed": 4, "return_attention": True}),
+    "all": (RICH, {"dropout_p": 0.3, "seed": 4, "return_attention": True}),
+    "modified": (
+        {**RICH, "modifiers": ["lipschitz gat", "decay", "sink value"]},
+        {"dropout_p": 0.3, "seed": 4, "return_attention": "before_dropout"},
+    ),
+    "lipschitz dot": ({"modifiers": ["lipschitz dot"]}, {}),
+    "edge stream": (RICH, {"clip": 0.8, "return_edge": True}),
 }
-OP_CASES = [("gat", case) for case in CASES] + [("gat_layer", "plain"), ("gat_layer", "all"), ("edge_softmax", "all")]
+OP_CASES = [(op, case) for op in ("gat", "gat_layer", "gatv2", "dot", "gt") for case in ("plain", "all")]
+OP_CASES += [(op, case) for op in ("gat", "gatv2", "dot", "gt") for case in ("modified", "lipschitz dot")]
+OP_CASES += [("gat", "no target part"), ("gt", "edge stream"), ("edge_softmax", "all"), ("edge_softmax", "modified")]
 
 
 @pytest.fixture
@@ -34,7 +44,8 @@ def function(graph: Graph, inputs_of: Function, call_op: Function) -> Function:
     def make(op: str, case: str) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
         inputs, options = CASES[case]
         if op == "edge_softmax":
-            inputs, options = {}, {"dropout_p": 0.3, "seed": 4}
+            inputs = {name: value for name, value in inputs.items() if name == "modifiers"}
+            options = {"dropout_p": 0.3, "seed": 4}
         tensors = inputs_of(op, graph, 2, 3, **inputs)
         names = list(tensors)
 
@@ -53,7 +64,8 @@ def test_gradients(op: str, case: str, function: Function) -> None:
 
 @pytest.mark.parametrize(("op", "case"), OP_CASES)
 def test_second_gradients(op: str, case: str, function: Function) -> None:
-    assert gradgradcheck(*function(op, case), nondet_tol=0.0)
+    """Along random directions; entry by entry takes seconds a case."""
+    assert gradgradcheck(*function(op, case), nondet_tol=0.0, fast_mode=True)
 
 
 @pytest.mark.parametrize(("op", "case"), OP_CASES)
@@ -71,25 +83,29 @@ def test_gradients_where_only_some_are_asked_for(op: str, case: str, function: F
         torch.testing.assert_close(torch.autograd.grad(total(*alone), tensor)[0], expected[i])
 
 
-def test_each_result_alone_can_be_differentiated(graph: Graph, inputs_of: Function) -> None:
-    tensors = inputs_of("gat", graph, 2, 3, edge=True)
-    leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [
+        ("gat", {"return_attention": True}),
+        ("gatv2", {"return_attention": True}),
+        ("dot", {"return_attention": "before_dropout"}),
+        ("gt", {"return_attention": True, "return_edge": True}),
+    ],
+)
+def test_each_result_alone_can_be_differentiated(
+    op: str, options: dict[str, Any], graph: Graph, inputs_of: Function, call_op: Function
+) -> None:
+    modifiers = [] if op == "gat" else ["sink value"]
+    leaves = {n: t.requires_grad_() for n, t in inputs_of(op, graph, 2, 3, edge=True, modifiers=modifiers).items()}
 
-    def grads(backend: str, which: int) -> list[Tensor | None]:
-        result = ops.gat(
-            leaves["x"],
-            leaves["a_src"],
-            leaves["a_dst"],
-            graph,
-            leaves["a_edge"],
-            return_attention=True,
-            backend=backend,
-        )
-        return list(torch.autograd.grad(result[which].sin().sum(), list(leaves.values()), allow_unused=True))
+    def grads(backend: str, which: int) -> tuple[Tensor, ...]:
+        result = call_op(op, leaves, graph, dropout_p=0.4, seed=6, backend=backend, **options)
+        total = result[which].sin().sum()
+        return torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
 
-    for which in (0, 1):
+    for which in range(1 + len(options)):
         for got, expected in zip(grads("cpu", which), grads("reference", which), strict=True):
-            torch.testing.assert_close(got, torch.zeros_like(got) if expected is None else expected)
+            torch.testing.assert_close(got, expected)
 
 
 def test_without_gradients_nothing_is_recorded(graph: Graph, inputs_of: Function, call_op: Function) -> None:
@@ -137,28 +153,24 @@ def test_functional_transforms_work_on_the_reference(graph: Graph, inputs_of: Fu
     torch.testing.assert_close(torch.func.grad(loss)(tensors["x"], "reference"), leaf.grad)
 
 
-def saved(*, half: bool, rich: bool) -> dict[str, Any]:
-    """Arguments of every registered op, backward ops with what their forwards returned."""
-    edges = torch.tensor([[0, 0, 1, 2, 2, 0, 1], [1, 1, 1, 0, 2, 0, 0]])
-    graph, generator = Graph.from_edge_index(edges, 4), torch.Generator().manual_seed(0)
-    n, e, h, c = 4, 7, 2, 3
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype).requires_grad_()
 
-    def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(shape, generator=generator).to(dtype).requires_grad_()
 
+def saved(graph: Graph, *, half: bool, rich: bool) -> dict[str, Any]:
+    """Arguments of the ops behind ``gat`` and ``gat_layer``, backward ops with what their forwards returned."""
+    n, e, h, c = graph.num_dst, graph.num_edges, 2, 3
     x = draw(n, h, c, dtype=torch.bfloat16 if half else torch.float32)
     a_src, a_dst, a_edge = draw(n, h), draw(n, h), draw(e, h)
-    att_src, att_dst, bias, logits = draw(h, c), draw(h, c), draw(h * c), draw(e, h)
+    att_src, att_dst, bias = draw(h, c), draw(h, c), draw(h * c)
     seed, p = (torch.tensor(5), 0.5) if rich else (None, 0.0)
     a_edge, bias, last = (a_edge, bias, a_dst) if rich else (None, None, None)
     data = graph.data
     gat = (x, a_src, last, a_edge, data, seed, n, e, 0.2, p, rich)
     layer = (x, att_src, att_dst, a_edge, bias, data, seed, e, 0.2, p, rich)
-    softmax = (logits, data, seed, n, p)
     with torch.no_grad():
         out, lse, alpha = torch.ops.gattn.gat(*gat)
         l_out, l_src, l_dst, l_lse, l_alpha = torch.ops.gattn.gat_layer(*layer)
-        s_alpha, s_lse = torch.ops.gattn.edge_softmax(*softmax)
     g_out, g_alpha = draw(n, h, c, dtype=x.dtype), draw(e, h)
     alpha, l_alpha, g_weights = (alpha, l_alpha, g_alpha) if rich else (None, None, None)
     return {
@@ -172,22 +184,52 @@ def saved(*, half: bool, rich: bool) -> dict[str, Any]:
             *(g_out, g_weights, x, att_src, att_dst, a_edge, bias, data, seed, l_out, l_src, l_dst, l_lse, l_alpha),
             *(0.2, p, rich),
         ),
-        "edge_softmax": softmax,
-        "edge_softmax_backward": (g_alpha, logits, data, seed, s_alpha, s_lse, p),
     }
 
 
-NAMES = ("gat", "gat_backward", "gat_layer", "gat_layer_backward", "edge_softmax", "edge_softmax_backward")
+def attention_arguments(score: str, graph: Graph, *, half: bool) -> dict[str, Any]:
+    """Arguments of the op behind the other scores and of its backward."""
+    n, e, h, c = graph.num_dst, graph.num_edges, 2, 3
+    dtype = torch.bfloat16 if half else torch.float32
+    given = {
+        "gatv2": Inputs(q=draw(n, h, c, dtype=dtype), k=draw(n, h, c, dtype=dtype), att=draw(h, c)),
+        "dot": Inputs(*(draw(rows, h, c, dtype=dtype) for rows in (n, n, n, e))),
+        "gt": Inputs(*(draw(rows, h, c, dtype=dtype) for rows in (n, n, n, e)), edge_weight=draw(e, h).abs()),
+        "edge_softmax": Inputs(a_edge=draw(e, h)),
+    }[score]
+    has_values = score != "edge_softmax"
+    given = given._replace(divisor=draw(n, h).abs() + 1, sink_logit=draw(n, h), hop=draw(h), distance=torch.arange(e))
+    settings = Settings(score, 0.2, clip=0.5, epsilon=1e-6, gamma=0.5, dropout_p=0.5, undropped=True)
+    call = (e, n, True, score == "gt")
+    forward = (graph.data, *given, torch.tensor(5), *settings, *call)
+    with torch.no_grad():
+        out, row_stats, alpha, edge = torch.ops.gattn.attention(*forward)
+    grads = (draw(*out.shape, dtype=out.dtype) if has_values else None, draw(*alpha.shape))
+    grad_edge = draw(*edge.shape, dtype=edge.dtype) if score == "gt" else None
+    needs = [x is not None for x in given[:-1]]
+    backward = (graph.data, *given, torch.tensor(5), row_stats, *grads, grad_edge, *settings, *call, needs)
+    return {"attention": forward, "attention_backward": backward}
+
+
+QUICK = ["test_schema", "test_autograd_registration", "test_faketensor"]  # the check that traces takes seconds
+NAMES = ("gat", "gat_backward", "gat_layer", "gat_layer_backward")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_opcheck(name: str) -> None:
-    torch.library.opcheck(getattr(torch.ops.gattn, name).default, saved(half=False, rich=True)[name])
+def test_opcheck(name: str, graph: Graph) -> None:
+    torch.library.opcheck(getattr(torch.ops.gattn, name).default, saved(graph, half=False, rich=True)[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_opcheck_without_options_in_half_precision(name: str) -> None:
-    """Without the check that traces forward and backward, which takes seconds."""
-    utilities = ["test_schema", "test_autograd_registration", "test_faketensor"]
-    arguments = saved(half=True, rich=False)[name]
-    torch.library.opcheck(getattr(torch.ops.gattn, name).default, arguments, test_utils=utilities)
+def test_opcheck_without_options_in_half_precision(name: str, graph: Graph) -> None:
+    arguments = saved(graph, half=True, rich=False)[name]
+    torch.library.opcheck(getattr(torch.ops.gattn, name).default, arguments, test_utils=QUICK)
+
+
+@pytest.mark.parametrize("name", ["attention", "attention_backward"])
+@pytest.mark.parametrize("score", ["gatv2", "dot", "gt", "edge_softmax"])
+def test_opcheck_of_every_score(score: str, name: str, graph: Graph) -> None:
+    op = getattr(torch.ops.gattn, name).default
+    torch.library.opcheck(op, attention_arguments(score, graph, half=True)[name], test_utils=QUICK)
+    if score == "gt":
+        torch.library.opcheck(op, attention_arguments(score, graph, half=False)[name])

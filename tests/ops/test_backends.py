@@ -70,24 +70,27 @@ def test_cpu_backend_refuses_other_devices() -> None:
         select_backend("cpu", META)
 
 
+@pytest.mark.parametrize("op", ["gat", "gat_layer", "gatv2", "dot", "gt", "edge_softmax"])
 def test_the_choice_reaches_every_op(
-    graph_of: Function, inputs_of: Function, call_op: Function, monkeypatch: pytest.MonkeyPatch
+    op: str, graph_of: Function, inputs_of: Function, call_op: Function, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The compiled core is called without a choice, and not where the reference was chosen."""
     graph = graph_of("mixed")
+    tensors = inputs_of(op, graph, 2, 3)
     used = []
-    for name in ("gat", "gat_layer", "edge_softmax"):
-        real = getattr(gattn.reference, name)
-        monkeypatch.setattr(
-            gattn.reference, name, lambda *a, real=real, name=name, **k: (used.append(name), real(*a, **k))[1]
-        )
-        tensors = inputs_of(name, graph, 2, 3)
-        call_op(name, tensors, graph)
-        assert used == []
-        with gattn.use_backend("reference"):
-            call_op(name, tensors, graph)
-        call_op(name, tensors, graph, backend="reference")
-        assert used == [name, name]
-        used.clear()
+    for name in ("attention_forward", "gat_forward", "gat_layer_forward"):
+        if (kernel := getattr(_C, name, None)) is not None:
+            monkeypatch.setattr(_C, name, lambda *a, kernel=kernel: (used.append(1), kernel(*a)))
+    with gattn.use_backend("reference"):
+        call_op(op, tensors, graph)
+        assert not used
+        call_op(op, tensors, graph, backend="cpu")
+        assert used
+    used.clear()
+    call_op(op, tensors, graph, backend="reference")
+    assert not used
+    call_op(op, tensors, graph)
+    assert used
 
 
 def test_without_the_compiled_core_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,16 +31,20 @@ def heavy_tailed() -> Graph:
     return graph
 
 
+MODIFIERS = ["lipschitz gat", "decay", "sink value"]
+OPS = [("gat", []), ("gat_layer", []), *((op, MODIFIERS) for op in ("gat", "gatv2", "dot", "gt", "edge_softmax"))]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("op", ["gat", "gat_layer", "edge_softmax"])
+@pytest.mark.parametrize(("op", "modifiers"), OPS)
 def test_bits_do_not_depend_on_run_or_threads(
-    op: str, dtype: torch.dtype, heavy_tailed: Graph, inputs_of: Function, run_op: Function
+    op: str, modifiers: list[str], dtype: torch.dtype, heavy_tailed: Graph, inputs_of: Function, run_op: Function
 ) -> None:
     inputs = {} if op == "edge_softmax" else {"edge": True, "bias": True}
     options = {} if op == "edge_softmax" else {"return_attention": True}
-    tensors = inputs_of(op, heavy_tailed, 3, 5, dtype=dtype, **inputs)
+    tensors = inputs_of(op, heavy_tailed, 3, 5, dtype=dtype, modifiers=modifiers, **inputs)
     expected = None
-    for repeat in range(10):
+    for repeat in range(7):
         torch.set_num_threads(repeat % 3 + 1)
         got = run_op(op, tensors, heavy_tailed, dropout_p=0.2, seed=9, backend="cpu", **options)
         expected = expected or got
@@ -48,13 +52,14 @@ def test_bits_do_not_depend_on_run_or_threads(
             assert torch.equal(value, expected[name]), f"{name}, run {repeat}"
 
 
-def test_manual_seed_reproduces_dropout(graph_of: Function, inputs_of: Function, run_op: Function) -> None:
+@pytest.mark.parametrize("op", ["gat", "gatv2", "dot", "gt"])
+def test_manual_seed_reproduces_dropout(op: str, graph_of: Function, inputs_of: Function, run_op: Function) -> None:
     graph = graph_of("mixed")
-    tensors = inputs_of("gat", graph, 4, 3)
+    tensors = inputs_of(op, graph, 4, 3)
 
     def draw(seed: int, backend: str) -> torch.Tensor:
         torch.manual_seed(seed)
-        return run_op("gat", tensors, graph, dropout_p=0.5, backend=backend)["out"]
+        return run_op(op, tensors, graph, dropout_p=0.5, backend=backend)["out"]
 
     assert torch.equal(draw(1, "cpu"), draw(1, "cpu"))
     assert not torch.equal(draw(1, "cpu"), draw(2, "cpu"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gattn import Graph, ops
-from gattn.reference.softmax import philox
+from gattn.reference.dropout import philox
 
 Function = Callable[..., Any]
 SEEDS = st.integers(-(2**63), 2**63 - 1)
@@ -119,3 +119,23 @@ def test_kept_weights_grow_and_all_are_dropped_at_one(inputs_of: Function, graph
     torch.testing.assert_close(dropped, torch.where(kept, plain / 0.75, 0.0), rtol=1e-14, atol=0)
     for backend in ("cpu", "reference"):
         assert not ops.edge_softmax(logits, graph, dropout_p=1.0, seed=0, backend=backend).any()
+
+
+@pytest.mark.parametrize("op", ["gat", "gatv2", "dot", "gt"])
+def test_every_op_drops_by_the_shared_mask(op: str, graph_of: Function, inputs_of: Function, call_op: Function) -> None:
+    """The returned attention is the mask times the one before dropout, and a sink keeps what it has."""
+    graph = graph_of("hubs")
+    tensors = inputs_of(op, graph, 5, 2, edge=True, modifiers=["sink value"])
+    options = {"dropout_p": 0.25, "seed": 5, "backend": "cpu"}
+    kept = ops.dropout_mask(graph, 5, 0.25, 5)
+    out, after = call_op(op, tensors, graph, return_attention=True, **options)
+    same_out, before = call_op(op, tensors, graph, return_attention="before_dropout", **options)
+    assert torch.equal(out, same_out)
+    torch.testing.assert_close(after, torch.where(kept, before / 0.75, 0.0), rtol=1e-14, atol=0)
+    _, undropped = call_op(op, tensors, graph, return_attention=True, backend="cpu")
+    torch.testing.assert_close(before, undropped, rtol=1e-12, atol=0)
+    options["dropout_p"] = 1.0
+    nothing = call_op(op, tensors, graph, **options)
+    total = torch.zeros(graph.num_dst, 5, dtype=torch.float64).index_add(0, graph.edge_index[1], undropped)
+    expected = (1 - total).unsqueeze(-1) * tensors["sink_value"]
+    torch.testing.assert_close(nothing, expected, rtol=1e-4 if op == "gt" else 1e-9, atol=1e-9)

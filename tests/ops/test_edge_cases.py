@@ -12,7 +12,10 @@ from torch import Tensor
 from gattn import Graph, ops
 
 Function = Callable[..., Any]
-OPS = ("gat", "gat_layer", "edge_softmax")
+MODIFIERS = ["lipschitz dot", "decay", "sink value"]
+#: Every kernel, with modifiers where it takes them.
+OPS = [("gat", []), ("gat_layer", []), *((op, MODIFIERS) for op in ("gat", "gatv2", "dot", "gt", "edge_softmax"))]
+SCORES = ("gat", "gatv2", "dot", "gt")
 INFINITY, NAN = float("inf"), float("nan")
 
 
@@ -37,17 +40,19 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mixed", "bipartite", "hubs", "edgeless", "one edge"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("op", "modifiers"), OPS)
 def test_every_row_is_written(
-    op: str, kind: str, poisoned: None, graph_of: Function, inputs_of: Function, run_op: Function
+    op: str, modifiers: list[str], kind: str, poisoned: None, graph_of: Function, inputs_of: Function, run_op: Function
 ) -> None:
     graph = graph_of(kind)
     if op == "gat_layer" and graph.num_src != graph.num_dst:
         pytest.skip("gat_layer takes graphs with one set of nodes")
     inputs = {} if op == "edge_softmax" else {"edge": True, "bias": True}
     options = {} if op == "edge_softmax" else {"return_attention": True}
+    if op == "gt":
+        options["return_edge"] = True
     for dtype in (torch.float32, torch.float16):
-        tensors = inputs_of(op, graph, 3, 5, dtype=dtype, **inputs)
+        tensors = inputs_of(op, graph, 3, 5, dtype=dtype, modifiers=modifiers, **inputs)
         for name, value in run_op(op, tensors, graph, backend="cpu", **options).items():
             assert value.isfinite().all(), name
 
@@ -136,21 +141,23 @@ def test_a_logit_that_is_no_number_reaches_its_targets(value: float, graph_of: F
     assert torch.equal(got[~got.isnan()], clean[~got.isnan()])
 
 
-def test_strided_inputs_and_gradients(graph_of: Function, inputs_of: Function, call_op: Function) -> None:
+@pytest.mark.parametrize(("op", "modifiers"), OPS)
+def test_strided_inputs_and_gradients(
+    op: str, modifiers: list[str], graph_of: Function, inputs_of: Function, call_op: Function
+) -> None:
     """Views of any layout, broadcast and expanded ones too, give what their copies give."""
     graph = graph_of("mixed")
-    for op in OPS:
-        inputs = {} if op == "edge_softmax" else {"edge": True}
-        tensors = inputs_of(op, graph, 4, 6, **inputs)
-        views = {name: t.transpose(0, -1).contiguous().transpose(0, -1) for name, t in tensors.items()}
-        assert not any(view.is_contiguous() for view in views.values())
-        results = []
-        for given in (tensors, views):
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
-            out = call_op(op, leaves, graph, backend="cpu")
-            results.append([out, *torch.autograd.grad(out.sum(), list(leaves.values()))])  # an expanded gradient
-        for got, expected in zip(*results, strict=True):
-            assert torch.equal(got, expected)
+    tensors = inputs_of(op, graph, 4, 6, edge=op != "edge_softmax", modifiers=modifiers)
+    views = {name: torch.stack([t, t], dim=-1)[..., 1] for name, t in tensors.items()}
+    views |= {n: t.transpose(0, -1).contiguous().transpose(0, -1) for n, t in tensors.items() if t.dim() > 1}
+    assert not any(view.is_contiguous() for view in views.values())
+    results = []
+    for given in (tensors, views):
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
+        out = call_op(op, leaves, graph, backend="cpu")
+        results.append([out, *torch.autograd.grad(out.sum(), list(leaves.values()))])  # an expanded gradient
+    for got, expected in zip(*results, strict=True):
+        assert torch.equal(got, expected)
 
 
 def test_broadcast_features(graph_of: Function) -> None:
@@ -159,3 +166,132 @@ def test_broadcast_features(graph_of: Function) -> None:
     zeros = torch.zeros(1, 1).expand(graph.num_src, 4)
     expected = x * (graph.rowptr.diff() > 0).view(-1, 1, 1)
     torch.testing.assert_close(ops.gat(x, zeros, zeros, graph, backend="cpu"), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("op", ["gatv2", "dot", "gt"])
+def test_large_scores_do_not_overflow(
+    op: str, dtype: torch.dtype, graph_of: Function, inputs_of: Function, call_op: Function
+) -> None:
+    graph = graph_of("hubs")
+    tensors = inputs_of(op, graph, 4, 3, dtype=dtype)
+    tensors["att" if op == "gatv2" else "q"] *= 1e4
+    options = {"clip": INFINITY} if op == "gt" else {}
+    got, expected = (call_op(op, tensors, graph, backend=backend, **options) for backend in ("cpu", "reference"))
+    assert got.isfinite().all()
+    torch.testing.assert_close(got, expected, rtol=1e-2 if dtype == torch.float32 else 1e-10, atol=1e-3)
+
+
+@pytest.mark.parametrize("op", SCORES)
+def test_a_feature_that_is_no_number_reaches_only_its_targets(
+    op: str, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    graph = graph_of("mixed")
+    tensors = inputs_of(op, graph, 2, 5, modifiers=["decay", "sink value"])
+    clean = run_op(op, tensors, graph)
+    tensors[{"gat": "a_src", "gatv2": "x_src"}.get(op, "k")][0] = NAN
+    got = run_op(op, tensors, graph)
+    source, target = graph.edge_index
+    touched = torch.zeros(graph.num_dst, dtype=torch.bool)
+    touched[target[source == 0]] = True
+    assert torch.equal(got["out"][~touched], clean["out"][~touched])
+    assert got["out"][touched].isnan().all()
+    far = torch.ones(graph.num_src, dtype=torch.bool)  # sources that share no target with source 0
+    far[source[touched[target]]] = False
+    name = {"gat": "grad x", "gatv2": "grad x_src"}.get(op, "grad v")
+    assert torch.equal(got[name][far], clean[name][far])
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("form", ["lipschitz gat", "lipschitz dot"])
+@pytest.mark.parametrize("op", SCORES)
+def test_a_tied_maximum_gives_its_gradient_to_the_first_edge(
+    op: str, form: str, heads: int, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    """First in the caller's order, which is neither that of the sources nor that of the adjacency."""
+    edge_index = torch.tensor([[4, 2, 0, 2, 3, 1, 3], [1, 0, 1, 1, 0, 1, 3]])
+    for graph in (Graph.from_edge_index(edge_index, 5), graph_of("hubs")):
+        tensors = inputs_of(op, graph, heads, 4, modifiers=[form])
+        names = ["source_norm"] if form == "lipschitz gat" else ["key_norm", "value_norm"]
+        for name in names:
+            tensors[name] = torch.ones_like(tensors[name])
+        got, expected = (run_op(op, tensors, graph, backend=backend) for backend in ("cpu", "reference"))
+        first = torch.zeros(graph.num_src, dtype=torch.bool)
+        for i in graph.edge_index[1].unique():
+            first[graph.edge_index[0, graph.edge_index[1] == i][0]] = True
+        for name in names:
+            torch.testing.assert_close(got[f"grad {name}"], expected[f"grad {name}"], rtol=1e-10, atol=1e-13)
+            assert not got[f"grad {name}"][~first].any()
+        assert any(got[f"grad {name}"][first].any() for name in names)
+
+
+@pytest.mark.parametrize("op", ["gat", "gatv2"])
+def test_the_slope_at_a_score_of_zero_is_the_negative_one(
+    op: str, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    """As for ``torch.nn.functional.leaky_relu``, and with modifiers too."""
+    graph = graph_of("mixed")
+    for modifiers in ([], MODIFIERS):
+        tensors = inputs_of(op, graph, 2, 3, edge=True, modifiers=modifiers)
+        for name in {"a_src", "a_dst", "a_edge", "x_src", "x_dst", "x_edge"} & tensors.keys():
+            tensors[name] = tensors[name].round()  # sums of exactly zero are common
+        got, expected = (run_op(op, tensors, graph, backend=backend) for backend in ("cpu", "reference"))
+        for name in expected:
+            torch.testing.assert_close(got[name], expected[name], rtol=1e-10, atol=1e-13)
+
+
+def test_the_gradient_at_the_clip_is_that_of_clamp(graph_of: Function, inputs_of: Function, run_op: Function) -> None:
+    """Scores of exactly ``clip`` still move; beyond it they do not."""
+    graph = graph_of("mixed")
+    tensors = inputs_of("gt", graph, 2, 4)
+    for name in ("q", "k", "edge"):
+        tensors[name] = tensors[name].sign()  # scores are -2, -1, 0, 1 and 2
+    got, expected = (run_op("gt", tensors, graph, clip=1.0, backend=backend) for backend in ("cpu", "reference"))
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-10, atol=1e-13)
+
+
+def test_edges_of_weight_zero_get_no_attention_and_a_gradient(
+    graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    graph = graph_of("mixed")
+    tensors = inputs_of("gt", graph, 3, 4, edge=True)
+    tensors["edge_weight"][::3] = 0.0
+    tensors["edge_weight"][graph.edge_index[1] == 1] = 0.0  # a target with nothing but those
+    got, expected = (run_op("gt", tensors, graph, return_attention=True, backend=b) for b in ("cpu", "reference"))
+    assert not got["alpha"][::3].any()
+    assert not got["out"][1].any()
+    assert got["grad edge_weight"][::3].any()
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-10, atol=1e-10)
+
+
+def test_one_weight_an_edge_is_the_same_weight_for_every_head(
+    graph_of: Function, inputs_of: Function, call_op: Function
+) -> None:
+    graph = graph_of("bipartite")
+    tensors = inputs_of("gt", graph, 3, 4, edge=True)
+    weight = tensors["edge_weight"][:, 0].clone().requires_grad_()
+    by_head = weight.detach().unsqueeze(1).repeat(1, 3).requires_grad_()
+    out, same = (call_op("gt", {**tensors, "edge_weight": given}, graph) for given in (weight, by_head))
+    assert torch.equal(out, same)
+    (grad,) = torch.autograd.grad(out.sin().sum(), weight)
+    (expected,) = torch.autograd.grad(same.sin().sum(), by_head)
+    torch.testing.assert_close(grad, expected.sum(1))
+
+
+@pytest.mark.parametrize("logit", [1e4, -1e4, -INFINITY])
+@pytest.mark.parametrize("op", SCORES)
+def test_extreme_sinks(op: str, logit: float, graph_of: Function, inputs_of: Function, call_op: Function) -> None:
+    """One that is far below all scores changes nothing, one far above them takes everything."""
+    graph = graph_of("mixed")
+    tensors = inputs_of(op, graph, 2, 3, edge=True, modifiers=["sink value"])
+    isolated = (graph.rowptr.diff() == 0).view(-1, 1, 1)
+    tensors["sink_logit"].fill_(logit)
+    got = call_op(op, tensors, graph, backend="cpu")
+    plain = call_op(op, {n: t for n, t in tensors.items() if not n.startswith("sink")}, graph, backend="cpu")
+    full = tensors["sink_value"].expand_as(got)
+    if logit > 0:
+        torch.testing.assert_close(got, full)
+    else:
+        torch.testing.assert_close(got[~isolated.expand_as(got)], plain[~isolated.expand_as(got)])
