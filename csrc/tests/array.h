@@ -40,6 +40,12 @@ class Array {
         return static_cast<double>(at<int64_t>(i));
       case DType::i32:
         return at<int32_t>(i);
+      case DType::i16:
+        return at<int16_t>(i);
+      case DType::i8:
+        return at<int8_t>(i);
+      case DType::u8:
+        return at<uint8_t>(i);
       case DType::bf16: {
         const uint32_t bits = static_cast<uint32_t>(at<uint16_t>(i)) << 16;
         float value;
@@ -65,6 +71,15 @@ class Array {
         break;
       case DType::i32:
         at<int32_t>(i) = static_cast<int32_t>(value);
+        break;
+      case DType::i16:
+        at<int16_t>(i) = static_cast<int16_t>(value);
+        break;
+      case DType::i8:
+        at<int8_t>(i) = static_cast<int8_t>(value);
+        break;
+      case DType::u8:
+        at<uint8_t>(i) = static_cast<uint8_t>(value);
         break;
       case DType::bf16:
         at<uint16_t>(i) = static_cast<uint16_t>(float_bits(value) >> 16);

@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
     CHECK(threads > 0, "usage: gattn_driver THREADS | --isas | --plant FAULT");
     tests::test_graph(threads);
     tests::test_kernels(threads);
+    tests::test_attention(threads);
     std::printf("core tests passed: %s, %d threads\n", cpu::kernels().name, threads);
   }
   return 0;

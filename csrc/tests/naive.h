@@ -1,17 +1,10 @@
 // GAT attention and its gradients as scalar loops over edges in fp64: what the kernels are compared with.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-#include <vector>
-
 #include "common/philox.h"
-#include "graphs.h"
+#include "fixtures.h"
 
 namespace gattn::tests {
-
-using Numbers = std::vector<double>;
 
 struct Naive {
   const EdgeList& list;

@@ -1,8 +1,8 @@
-// Every kernel of the instruction set in use against the scalar loops of naive.h: types, shapes, hubs,
-// options.
-#include <cstring>
+// The kernels made for score gat, of the instruction set in use, against the scalar loops of naive.h: types, shapes,
+// hubs, options.
+#include <atomic>
+#include <thread>
 
-#include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "naive.h"
 #include "tests.h"
@@ -11,46 +11,7 @@ namespace gattn::tests {
 
 namespace {
 
-using cpu::build_graph;
 using cpu::kernels;
-
-double tolerance(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-      return 1e-12;
-    case DType::f32:
-      return 3e-5;
-    case DType::f16:
-      return 4e-3;
-    default:
-      return 3e-2;  // bf16
-  }
-}
-
-// Eighths in [-2, 2]: exact in every type.
-Array random_array(DType dtype, std::vector<int64_t> shape, unsigned seed) {
-  std::mt19937_64 random(seed);
-  Array array(dtype, std::move(shape));
-  for (int64_t i = 0; i < array.size(); ++i) array.set(i, (static_cast<double>(random() % 33) - 16) / 8);
-  return array;
-}
-
-void compare(const char* what, const Array& got, const Numbers& want, DType precision, const std::string& of) {
-  double scale = 1.0;
-  for (const double value : want)
-    if (std::isfinite(value)) scale = std::max(scale, std::abs(value));
-  CHECK(got.size() == static_cast<int64_t>(want.size()));
-  for (int64_t i = 0; i < got.size(); ++i) {
-    if (got.get(i) == want[i]) continue;  // infinities among them
-    CHECK(std::abs(got.get(i) - want[i]) <= tolerance(precision) * scale,
-          std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(got.get(i)) + ", expected " +
-              std::to_string(want[i]) + ": " + of);
-  }
-}
-
-bool same_bytes(const Array& a, const Array& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * dtype_bytes(a.dtype())) == 0;
-}
 
 struct Case {
   EdgeList list;
@@ -70,27 +31,10 @@ struct Case {
   }
 };
 
-cpu::PackedGraph pack(const Case& test) {
-  cpu::GraphOptions options;
-  options.num_src = test.list.num_src;
-  options.num_dst = test.list.num_dst;
-  options.wide = test.wide;
-  options.threads = test.threads;
-  return build_graph(test.list.index(DType::i64).view(), options);
-}
-
 cpu::Problem problem_of(const Case& test, const cpu::PackedGraph& graph) {
-  cpu::Problem problem;
-  problem.dtype = test.dtype;
-  problem.wide = test.wide;
-  problem.graph = graph.data.get();
-  problem.heads = test.heads;
-  problem.channels = test.channels;
-  problem.dropout_p = test.dropout_p;
-  problem.seed = 0x123456789abcdefull;
-  problem.threads = test.threads;
-  return problem;
+  return tests::problem_of(graph, test.dtype, test.heads, test.channels, test.dropout_p, test.threads);
 }
+cpu::PackedGraph pack(const Case& test) { return tests::pack(test.list, test.wide, test.threads); }
 
 struct Results {
   Array a_src, a_dst, out, row_stats, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias;
@@ -154,7 +98,7 @@ struct GatTest {
     };
     const Numbers from = test.layer ? node_scores(att_src) : numbers(a_src);
     const Numbers to = test.layer ? node_scores(att_dst) : numbers(a_dst);
-    Naive naive{test.list, heads, channels, 0.2, test.dropout_p, 0x123456789abcdefull, {}, {}, {}};
+    Naive naive{test.list, heads, channels, 0.2, test.dropout_p, kSeed, {}, {}, {}};
     naive.t.resize(edges * heads);
     naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
       naive.t[eh] = from[j] + (test.with_target ? to[i] : 0) + (test.with_edge ? a_edge.get(eh) : 0);
@@ -215,31 +159,6 @@ void test_gat(const Case& test) {
         "threads change bits: " + test.name());
 }
 
-void test_edge_softmax(const Case& test) {
-  const DType logit = accumulate_dtype(test.dtype);
-  const auto edges = static_cast<int64_t>(test.list.edges.size());
-  const auto graph = pack(test);
-  const auto problem = problem_of(test, graph);
-  const Array logits = random_array(logit, {edges, test.heads}, 21),
-              grad = random_array(logit, {edges, test.heads}, 22);
-  Array row_stats(logit, {test.list.num_dst, 2, test.heads}), alpha(logit, {edges, test.heads}),
-      dt(logit, {edges, test.heads});
-  kernels().edge_softmax_forward(problem, {logits.data()}, {nullptr, row_stats.data(), alpha.data()});
-  kernels().edge_softmax_backward(problem, {logits.data()},
-                                  {nullptr, row_stats.data(), nullptr, grad.data(), alpha.data()}, dt.data());
-
-  Naive naive{test.list, test.heads, 0, 1.0, test.dropout_p, problem.seed, {}, {}, {}};
-  Numbers on_alpha;
-  for (int64_t i = 0; i < logits.size(); ++i) {
-    naive.t.push_back(logits.get(i));
-    on_alpha.push_back(grad.get(i));
-  }
-  const std::string name = "edge_softmax, " + test.name();
-  compare("row_stats", row_stats, naive.softmax(), logit, name);
-  compare("alpha", alpha, naive.alpha(), logit, name);
-  compare("dt", dt, naive.backward(on_alpha), logit, name);
-}
-
 void test_gather_limit(const Case& test) {
   const auto graph = pack(test);
   const Array x = random_array(test.dtype, {test.list.num_src, test.heads, test.channels}, 31);
@@ -251,30 +170,16 @@ void test_gather_limit(const Case& test) {
   compare("gather", got, want, test.dtype, test.name());
 }
 
-// NaN, infinities and numbers beyond exp: no index or table may be made of one. (What comes out is Python's
-// to test.)
+// No index or table may be made of NaN, infinities and numbers beyond exp. (What comes out is Python's to test.)
 void test_wild_values(const Case& test) {
-  const DType logit = accumulate_dtype(test.dtype);
-  const auto edges = static_cast<int64_t>(test.list.edges.size());
-  const auto graph = pack(test);
-  Array logits = random_array(logit, {edges, test.heads}, 41);
-  const double wild[] = {NAN, INFINITY, -INFINITY, 3.0e38, -3.0e38, 1.0e-40};
-  for (int64_t i = 0; i < logits.size(); i += 3) {
-    if (logit == DType::f64)
-      logits.at<double>(i) = wild[i / 3 % 6];
-    else
-      logits.at<float>(i) = static_cast<float>(wild[i / 3 % 6]);
-  }
-  Array row_stats(logit, {test.list.num_dst, 2, test.heads}), alpha(logit, {edges, test.heads}),
-      dt(logit, {edges, test.heads});
-  kernels().edge_softmax_forward(problem_of(test, graph), {logits.data()}, {nullptr, row_stats.data(), alpha.data()});
-  kernels().edge_softmax_backward(problem_of(test, graph), {logits.data()},
-                                  {nullptr, row_stats.data(), nullptr, alpha.data(), alpha.data()}, dt.data());
+  const GatTest gat{test};
+  for (const Array* array : {&gat.x, &gat.a_src, &gat.a_dst, &gat.a_edge, &gat.grad_out, &gat.grad_alpha})
+    make_wild(*array);
+  gat.run(test.threads);
 }
 
 void test_all(Case test) {
   test_gat(test);
-  test_edge_softmax(test);
   test_gather_limit(test);
   test_wild_values(test);
   test.layer = true;
@@ -334,7 +239,12 @@ void plant_fault(const char* kind) {
     largest = largest + 1;
   } else if (std::strcmp(kind, "race") == 0) {
     int64_t sum = 0;
-    cpu::parallel_tasks(1000, 2, [&](int64_t task, int) { sum += task; });
+    std::atomic<int> met{0};  // both threads have a task before either goes on
+    cpu::parallel_tasks(2, 2, [&](int64_t task, int) {
+      met.fetch_add(1, std::memory_order_relaxed);
+      while (met.load(std::memory_order_relaxed) < 2) std::this_thread::yield();
+      for (int i = 0; i < 1000; ++i) sum += task;
+    });
     std::printf("%lld\n", static_cast<long long>(sum));
   } else {
     fail(__FILE__, __LINE__, std::string("no such fault: ") + kind);
