@@ -97,6 +97,9 @@ inline Vec<A, W> load_edge(const A* e, int64_t c) {
   }
 }
 
+// Vectors added in a row before another partial sum starts: short sums err less.
+constexpr int64_t kSumBlock = 16;
+
 template <class S, class A>
 void score_four(A* t, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>& p) {
   constexpr int L = kLanes<A>;
@@ -104,23 +107,31 @@ void score_four(A* t, const A* const* k, const A* const* e, const A* q, const Sc
     const int64_t base = h * p.channels;
     Vec<A, L> whole[4]{};
     A rest[4]{}, sum[4];
-    for_channels<A>(p.channels, [&](auto width, int64_t channel) {
-      constexpr int W = decltype(width)::value;
-      using V = Vec<A, W>;
-      const int64_t c = base + channel;
-      const V mine = load<W>(q + c);
-      V att{};
-      if constexpr (S::has_att) att = load<W>(p.att + c);
-      for (int u = 0; u < 4; ++u) {
-        const V term = S::template term<V, A>(load<W>(k[u] + c), load_edge<S, W>(S::reads_edge ? e[u] : nullptr, c),
-                                              mine, att, p.slope);
-        if constexpr (W == L) {
-          whole[u] += term;
-        } else {
-          rest[u] += sum_lanes<A, W>(term);
-        }
-      }
-    });
+    for (int64_t begin = 0; begin < p.channels; begin += kSumBlock * L) {
+      const int64_t end = begin + kSumBlock * L < p.channels ? begin + kSumBlock * L : p.channels;
+      Vec<A, L> block[4]{};
+      for_channels<A>(
+          end,
+          [&](auto width, int64_t channel) {
+            constexpr int W = decltype(width)::value;
+            using V = Vec<A, W>;
+            const int64_t c = base + channel;
+            const V mine = load<W>(q + c);
+            V att{};
+            if constexpr (S::has_att) att = load<W>(p.att + c);
+            for (int u = 0; u < 4; ++u) {
+              const V edge = load_edge<S, W>(S::reads_edge ? e[u] : nullptr, c);
+              const V term = S::template term<V, A>(load<W>(k[u] + c), edge, mine, att, p.slope);
+              if constexpr (W == L) {
+                block[u] += term;
+              } else {
+                rest[u] += sum_lanes<A, W>(term);
+              }
+            }
+          },
+          begin);
+      for (int u = 0; u < 4; ++u) whole[u] += block[u];
+    }
     sum_lanes_of<A, L, 4>(whole, sum, 1);
     for (int u = 0; u < 4; ++u) t[u * p.heads + h] += p.scale * (sum[u] + rest[u]);
   }
