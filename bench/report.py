@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from gattn.bench.results import DIRECTORY, load, over_limit, ratio
+from gattn.bench.variants import PLAIN, ratios
 
 from gattn.files import write_atomic
 
 Graph = dict[str, Any]
 Run = dict[str, Any]
+
+TITLES = {
+    "gat": "GATConv layer",
+    "gatv2": "GATv2Conv layer",
+    "gatv2-edge": "GATv2Conv layer with edge features",
+    "transformer": "TransformerConv layer",
+    "transformer-edge": "TransformerConv layer with edge features",
+}
 
 
 def seconds(value: float) -> str:
@@ -135,11 +144,33 @@ def kernel_table(run: Run) -> str:
     return markdown(["graph", "forward", "gather limit", "backward", "transposed gather limit"], rows)
 
 
+def variants_table(run: Run) -> str:
+    """What modifiers and half precision cost: the op's forward and backward in multiples of the plain op's."""
+    measured = [graph for graph in run["graphs"] if graph.get("variants")]
+    if not measured:
+        return ""
+    names = list(ratios(measured[0]["variants"]))
+    rows = [
+        [
+            _graph_name(graph),
+            seconds(graph["variants"][PLAIN]["median"]),
+            *(f"{ratios(graph['variants'])[name]:.2f}×" for name in names),
+        ]
+        for graph in measured
+    ]
+    return markdown(["graph", "plain op", *names], rows)
+
+
+def _layer(run: Run) -> str:
+    layer: str = run["settings"]["layer"]
+    return TITLES.get(layer, f"layer {layer}")
+
+
 def readme_block(runs: Sequence[Run]) -> str:
     """What README shows."""
     parts = []
     for run in runs:
-        parts += [f"One layer, forward and backward, fp32. {describe(run)}", speed_table(run)]
+        parts += [f"One {_layer(run)}, forward and backward, fp32. {describe(run)}", speed_table(run)]
         parts += ["Peak extra memory of the same step:", memory_table(run)]
     return "\n\n".join(parts) or "No measurements are stored."
 
@@ -150,10 +181,12 @@ def docs_block(runs: Sequence[Run]) -> str:
     for run in runs:
         copy = run["limits"]["copy_bytes_per_second"]
         parts += [
-            f"{describe(run)} Copy bandwidth {copy / 1e9:.1f} GB/s.",
+            f"{_layer(run)}. {describe(run)} Copy bandwidth {copy / 1e9:.1f} GB/s.",
             full_table(run),
             kernel_table(run),
         ]
+        if costs := variants_table(run):
+            parts += ["The op's forward and backward with a modifier, or in bf16, over the plain op's:", costs]
     return "\n\n".join(parts) or "No measurements are stored."
 
 
