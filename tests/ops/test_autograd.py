@@ -192,6 +192,7 @@ def attention_arguments(score: str, graph: Graph, *, half: bool) -> dict[str, An
     n, e, h, c = graph.num_dst, graph.num_edges, 2, 3
     dtype = torch.bfloat16 if half else torch.float32
     given = {
+        "gat": Inputs(v=draw(n, h, c, dtype=dtype), a_src=draw(n, h), a_dst=draw(n, h), a_edge=draw(e, h)),
         "gatv2": Inputs(q=draw(n, h, c, dtype=dtype), k=draw(n, h, c, dtype=dtype), att=draw(h, c)),
         "dot": Inputs(*(draw(rows, h, c, dtype=dtype) for rows in (n, n, n, e))),
         "gt": Inputs(*(draw(rows, h, c, dtype=dtype) for rows in (n, n, n, e)), edge_weight=draw(e, h).abs()),
@@ -227,9 +228,13 @@ def test_opcheck_without_options_in_half_precision(name: str, graph: Graph) -> N
 
 
 @pytest.mark.parametrize("name", ["attention", "attention_backward"])
-@pytest.mark.parametrize("score", ["gatv2", "dot", "gt", "edge_softmax"])
+@pytest.mark.parametrize("score", ["gat", "gatv2", "dot", "gt", "edge_softmax"])
 def test_opcheck_of_every_score(score: str, name: str, graph: Graph) -> None:
     op = getattr(torch.ops.gattn, name).default
     torch.library.opcheck(op, attention_arguments(score, graph, half=True)[name], test_utils=QUICK)
     if score == "gt":
         torch.library.opcheck(op, attention_arguments(score, graph, half=False)[name])
+
+
+def test_opcheck_of_the_neighbourhoods_maximum(graph: Graph) -> None:
+    torch.library.opcheck(torch.ops.gattn.first_largest.default, (torch.rand(graph.num_src, 2), graph.data, 4))
