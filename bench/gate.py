@@ -20,6 +20,8 @@ from gattn.graph import Graph
 TOLERANCE = 1e-4
 #: Sampled sources, the out-edges of each at the least, and the bound on the edges that their reference reads.
 SAMPLE_SOURCES, SAMPLE_DEGREE, SAMPLE_EDGES = 64, 8, 1_000_000
+#: A gradient this small beside its weight's is the rounding of fp64: exactly it is zero.
+ZERO = 1e-12
 #: Numbers in the largest tensors, edges x heads x channels, of the whole reference's parts.
 CHUNK_ENTRIES = 1 << 25
 
@@ -52,10 +54,12 @@ def error(found: Tensor, expected: Tensor, like: Tensor | None = None) -> float:
     """``max |found - expected| / (|expected| + rms)``: relative where values are large, absolute in units of the
     tensor's own scale where they are small; NaN or infinite when ``found`` is not finite.
 
-    ``rms`` is that of ``expected``, or of ``like`` if larger, for tensors that would be zero but for rounding.
+    ``rms`` is that of ``expected``, or of ``like`` where ``expected`` beside it is zero but for rounding.
     """
     expected = expected.double()
-    rms = _rms(expected) if like is None else torch.maximum(_rms(expected), _rms(like))
+    rms = _rms(expected)
+    if like is not None and float(rms) < ZERO * float(_rms(like)):
+        rms = _rms(like)
     scale = expected.abs() + rms
     return float(((found.double() - expected).abs() / scale.clamp_min(torch.finfo(torch.float64).tiny)).max())
 
@@ -70,7 +74,7 @@ def judge(found: dict[str, Tensor], want: Expected) -> Judgement:
     errors = {}
     for name, value in want.values.items():
         tensor = found[name]
-        # A linear map's bias moves as its weight does, but for keys': softmax does not see those.
+        # The softmax does not see a bias of keys: its gradient is zero, and only its weight's has a scale.
         weight = want.values.get(f"{name.removesuffix('.bias')}.weight")
         errors[name] = error(tensor[want.rows[name]] if name in want.rows else tensor, value, weight)
     red = {name: e for name, e in errors.items() if not e <= TOLERANCE}  # NaN is red too
