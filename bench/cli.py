@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=_positive, default=threads, help="threads of every implementation")
     add("--repeats", type=_positive, default=5, help="rounds, at the least; fast steps get more")
     add("--json", type=Path, metavar="OUT", help="write results here, again after every measurement")
+    add("--resume", action="store_true", help="keep the graphs that --json's file holds from an interrupted run")
     add("--png", type=Path, metavar="OUT", help="draw the ratios")
     add("--quick", action="store_true", help="two small graphs, no memory; under three minutes")
     add("--list", action="store_true", help="show the graphs and the peers, and why a peer cannot run")
@@ -130,12 +131,19 @@ def run(args: argparse.Namespace) -> int:
     if args.png is not None:
         require("matplotlib", "--png")
     settings = Settings(args.layer, args.threads, args.repeats, stages)
-    record = Record(args.json, settings.as_dict(), describe())
+    if args.resume and args.json is None:
+        raise UsageError("--resume needs --json: the file to go on from")
+    try:
+        record = Record(args.json, settings.as_dict(), describe(), resume=args.resume)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     chosen = {name: known[name] for name in dict.fromkeys(["gattn", *names])}
     session = Session(settings, chosen, record, say)
     changes = {key: value for key in ("heads", "channels") if (value := getattr(args, key)) is not None}
     for name in cases:
-        print(_show(session.measure(replace(graphs.CASES[name], **changes))), flush=True)
+        case = replace(graphs.CASES[name], **changes)
+        if not record.has(case.as_dict()):
+            print(_show(session.measure(case)), flush=True)
     record.finish()
     if args.png is not None:
         from gattn.bench.plot import draw

@@ -161,6 +161,15 @@ def variants_table(run: Run) -> str:
     return markdown(["graph", "plain op", *names], rows)
 
 
+def call_line(run: Run) -> str:
+    """The fixed cost of a call."""
+    own, function, native = (f"{run['call'][name]['median'] * 1e6:.0f} µs" for name in ("op", "function", "native"))
+    return (
+        f"A call of the op costs {own}, forward and backward on a graph of one node; an empty `autograd.Function` of "
+        f"three inputs {function}, a product of two tensors of one element {native}."
+    )
+
+
 def _layer(run: Run) -> str:
     layer: str = run["settings"]["layer"]
     return TITLES.get(layer, f"layer {layer}")
@@ -185,6 +194,8 @@ def docs_block(runs: Sequence[Run]) -> str:
             full_table(run),
             kernel_table(run),
         ]
+        if "call" in run:
+            parts.append(call_line(run))
         if costs := variants_table(run):
             parts += ["The op's forward and backward with a modifier, or in bf16, over the plain op's:", costs]
     return "\n\n".join(parts) or "No measurements are stored."

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from gattn.bench import gate, kernels, limits, memory, timing, variants
+from gattn.bench import gate, kernels, limits, memory, overhead, timing, variants
 from gattn.bench.graphs import GraphCase, title
+from gattn.bench.layers import LAYERS
 from gattn.bench.peers import Contender, Peer
 from gattn.bench.problem import Problem
 from gattn.bench.results import Record
@@ -39,10 +40,18 @@ class Session:
         self.settings, self.peers, self.record, self.tell = settings, peers, record, tell
         torch.set_num_threads(settings.threads)
         record.data["limits"]["copy_bytes_per_second"] = limits.copy_bandwidth()
+        if "kernel" in settings.stages:
+            record.data["call"] = overhead.measure(LAYERS[settings.layer], settings.repeats)
 
     def measure(self, case: GraphCase) -> dict[str, Any]:
         """Everything asked for on one graph. Returns its entry in the record."""
-        entry: dict[str, Any] = {"case": case.as_dict(), "title": title(case), "contenders": {}, "kernel": {}}
+        entry: dict[str, Any] = {
+            "case": case.as_dict(),
+            "title": title(case),
+            "complete": False,
+            "contenders": {},
+            "kernel": {},
+        }
         self.record.data["graphs"].append(entry)
         able = self._able(case, entry["contenders"])
         if "memory" in self.settings.stages:
@@ -62,7 +71,8 @@ class Session:
             if "variants" in self.settings.stages and trusted:
                 self.tell(f"{case.name}: modifiers and half precision")
                 entry["variants"] = variants.measure(case, layer, edge_index, self.settings.repeats)
-                self.record.save()
+        entry["complete"] = True
+        self.record.save()
         return entry
 
     def _able(self, case: GraphCase, entries: dict[str, Any]) -> list[str]:

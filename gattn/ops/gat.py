@@ -13,7 +13,7 @@ from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops.attention import attend
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
-from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.library import register, run_core, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 from gattn.reference.attention import Inputs, Settings
 from gattn.reference.scores import pick
@@ -76,7 +76,7 @@ def gat(
     if a_edge is not None:
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
     plain = lipschitz is None and decay is None and sink is None and return_attention in (True, False)
-    if not plain or select_backend(backend, x.device) == "reference":
+    if not plain or select_backend(backend, x.device) != "cpu":
         results = attend(
             Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge),
             Settings("gat", negative_slope),
@@ -107,53 +107,17 @@ def gat(
     return (out, alpha) if return_attention else out
 
 
-def _forward_cpu(
-    x: Tensor,
-    a_src: Tensor,
-    a_dst: Tensor | None,
-    a_edge: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    num_dst: int,
-    num_edges: int,
-    negative_slope: float,
-    dropout_p: float,
-    with_alpha: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    out, row_stats, alpha = _forward_fake(
-        x, a_src, a_dst, a_edge, graph, seed, num_dst, num_edges, negative_slope, dropout_p, with_alpha
-    )
-    _C.gat_forward(
-        capsule(graph),
-        capsule(x),
-        capsule(a_src),
-        capsule(a_dst),
-        capsule(a_edge),
-        negative_slope,
-        dropout_p,
-        seed_value(seed),
-        capsule(out),
-        capsule(row_stats),
-        capsule(alpha),
-        torch.get_num_threads(),
-    )
-    return out, row_stats, alpha
+def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
+    outputs = _forward_fake(*flat)
+    *inputs, graph, seed = flat[:6]
+    negative_slope, dropout_p, _ = flat[8:]
+    run_core(_C.gat_forward, (graph, *inputs), (negative_slope, dropout_p, seed_value(seed)), outputs)
+    return outputs
 
 
-def _forward_fake(
-    x: Tensor,
-    a_src: Tensor,
-    a_dst: Tensor | None,
-    a_edge: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    num_dst: int,
-    num_edges: int,
-    negative_slope: float,
-    dropout_p: float,
-    with_alpha: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    heads, channels = x.shape[1], x.shape[2]
+def _forward_fake(x: Tensor, a_src: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    num_dst, num_edges, _, _, with_alpha = rest[-5:]
+    _, heads, channels = x.shape
     return (
         x.new_empty(num_dst, heads, channels),
         a_src.new_empty(num_dst, 2, heads),
@@ -170,101 +134,31 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | Non
 def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad_out is None and grad_alpha is None:
         return (None,) * 11
-    x, a_src, a_dst, a_edge, graph, seed, out, row_stats, alpha = ctx.saved_tensors
-    dx, da_src, da_dst, da_edge = _gat_backward(
-        torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
+    *inputs, alpha = ctx.saved_tensors
+    grads = _gat_backward(
+        torch.zeros_like(inputs[-2]) if grad_out is None else grad_out.contiguous(),
         None if grad_alpha is None else grad_alpha.contiguous(),
-        x,
-        a_src,
-        a_dst,
-        a_edge,
-        graph,
-        seed,
-        out,
-        row_stats,
+        *inputs,
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
-        a_dst is not None and ctx.needs_input_grad[2],
-        a_edge is not None and ctx.needs_input_grad[3],
+        *ctx.needs_input_grad[2:4],
     )
-    return dx, da_src, da_dst, da_edge, *[None] * 7
+    return *grads, *[None] * 7
 
 
-def _backward_cpu(
-    grad_out: Tensor,
-    grad_alpha: Tensor | None,
-    x: Tensor,
-    a_src: Tensor,
-    a_dst: Tensor | None,
-    a_edge: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    out: Tensor,
-    row_stats: Tensor,
-    alpha: Tensor | None,
-    negative_slope: float,
-    dropout_p: float,
-    need_a_dst: bool,
-    need_a_edge: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    grads = _backward_fake(
-        grad_out,
-        grad_alpha,
-        x,
-        a_src,
-        a_dst,
-        a_edge,
-        graph,
-        seed,
-        out,
-        row_stats,
-        alpha,
-        negative_slope,
-        dropout_p,
-        need_a_dst,
-        need_a_edge,
-    )
-    _C.gat_backward(
-        capsule(graph),
-        capsule(x),
-        capsule(a_src),
-        capsule(a_dst),
-        capsule(a_edge),
-        negative_slope,
-        dropout_p,
-        seed_value(seed),
-        capsule(out),
-        capsule(row_stats),
-        capsule(alpha),
-        capsule(grad_out),
-        capsule(grad_alpha),
-        capsule(grads[0]),
-        capsule(grads[1]),
-        capsule(grads[2]),
-        capsule(grads[3]),
-        torch.get_num_threads(),
-    )
+def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
+    grads = _backward_fake(*flat)
+    grad_out, grad_alpha, *inputs, graph, seed, out, row_stats, alpha = flat[:11]
+    numbers = (*flat[11:13], seed_value(seed))
+    run_core(_C.gat_backward, (graph, *inputs), numbers, (out, row_stats, alpha, grad_out, grad_alpha, *grads))
     return grads
 
 
 def _backward_fake(
-    grad_out: Tensor,
-    grad_alpha: Tensor | None,
-    x: Tensor,
-    a_src: Tensor,
-    a_dst: Tensor | None,
-    a_edge: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    out: Tensor,
-    row_stats: Tensor,
-    alpha: Tensor | None,
-    negative_slope: float,
-    dropout_p: float,
-    need_a_dst: bool,
-    need_a_edge: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, a_src: Tensor, *rest: Any
+) -> tuple[Tensor | None, ...]:
+    (a_dst, a_edge), (need_a_dst, need_a_edge) = rest[:2], rest[-2:]
     return (
         torch.empty_like(x),
         torch.empty_like(a_src),

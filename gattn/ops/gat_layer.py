@@ -11,7 +11,7 @@ from gattn import reference
 from gattn.backends import _C, select_backend
 from gattn.graph import Graph
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
-from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.library import register, run_core, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 
 
@@ -95,56 +95,22 @@ def gat_layer(
     return (out, alpha) if return_attention else out
 
 
-def _forward_cpu(
-    x: Tensor,
-    att_src: Tensor,
-    att_dst: Tensor,
-    a_edge: Tensor | None,
-    bias: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    num_edges: int,
-    negative_slope: float,
-    dropout_p: float,
-    with_alpha: bool,
-) -> tuple[Tensor | None, ...]:
-    outputs = _forward_fake(
-        x, att_src, att_dst, a_edge, bias, graph, seed, num_edges, negative_slope, dropout_p, with_alpha
-    )
+def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
+    outputs = _forward_fake(*flat)
+    *inputs, graph, seed = flat[:7]
+    negative_slope, dropout_p, _ = flat[8:]
     out, a_src, a_dst, row_stats, alpha = outputs
-    _C.gat_layer_forward(
-        capsule(graph),
-        capsule(x),
-        capsule(att_src),
-        capsule(att_dst),
-        capsule(a_edge),
-        capsule(bias),
-        capsule(a_src),
-        capsule(a_dst),
-        negative_slope,
-        dropout_p,
-        seed_value(seed),
-        capsule(out),
-        capsule(row_stats),
-        capsule(alpha),
-        torch.get_num_threads(),
+    run_core(
+        _C.gat_layer_forward,
+        (graph, *inputs, a_src, a_dst),
+        (negative_slope, dropout_p, seed_value(seed)),
+        (out, row_stats, alpha),
     )
     return outputs
 
 
-def _forward_fake(
-    x: Tensor,
-    att_src: Tensor,
-    att_dst: Tensor,
-    a_edge: Tensor | None,
-    bias: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    num_edges: int,
-    negative_slope: float,
-    dropout_p: float,
-    with_alpha: bool,
-) -> tuple[Tensor | None, ...]:
+def _forward_fake(x: Tensor, att_src: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    num_edges, _, _, with_alpha = rest[-4:]
     nodes, heads = x.shape[0], x.shape[1]
     a_src, a_dst = att_src.new_empty(nodes, heads), att_src.new_empty(nodes, heads)
     row_stats = att_src.new_empty(nodes, 2, heads)
@@ -162,91 +128,41 @@ def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor |
     grad_alpha = others[-1]
     if grad_out is None and grad_alpha is None:
         return (None,) * 11
-    x, att_src, att_dst, a_edge, bias, graph, seed, out, a_src, a_dst, row_stats, alpha = ctx.saved_tensors
-    dx, datt_src, datt_dst, da_edge, dbias = _gat_layer_backward(
-        torch.zeros_like(out) if grad_out is None else grad_out.contiguous(),
+    *saved, alpha = ctx.saved_tensors
+    grads = _gat_layer_backward(
+        torch.zeros_like(saved[0]) if grad_out is None else grad_out.contiguous(),
         None if grad_alpha is None else grad_alpha.contiguous(),
-        x,
-        att_src,
-        att_dst,
-        a_edge,
-        bias,
-        graph,
-        seed,
-        out,
-        a_src,
-        a_dst,
-        row_stats,
+        *saved,
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
-        a_edge is not None and ctx.needs_input_grad[3],
+        ctx.needs_input_grad[3],
     )
-    return dx, datt_src, datt_dst, da_edge, dbias, *[None] * 6
+    return *grads, *[None] * 6
 
 
-def _backward_cpu(
-    grad_out: Tensor,
-    grad_alpha: Tensor | None,
-    x: Tensor,
-    att_src: Tensor,
-    att_dst: Tensor,
-    a_edge: Tensor | None,
-    bias: Tensor | None,
-    graph: Tensor,
-    seed: Tensor | None,
-    out: Tensor,
-    a_src: Tensor,
-    a_dst: Tensor,
-    row_stats: Tensor,
-    alpha: Tensor | None,
-    negative_slope: float,
-    dropout_p: float,
-    need_a_edge: bool,
-) -> tuple[Tensor | None, ...]:
-    grads = _empty_gradients(x, att_src, att_dst, a_edge, bias, need_a_edge)
-    _C.gat_layer_backward(
-        capsule(graph),
-        capsule(x),
-        capsule(att_src),
-        capsule(att_dst),
-        capsule(a_edge),
-        capsule(bias),
-        capsule(a_src),
-        capsule(a_dst),
-        negative_slope,
-        dropout_p,
-        seed_value(seed),
-        capsule(out),
-        capsule(row_stats),
-        capsule(alpha),
-        capsule(grad_out),
-        capsule(grad_alpha),
-        capsule(grads[0]),
-        capsule(grads[3]),
-        capsule(grads[1]),
-        capsule(grads[2]),
-        capsule(grads[4]),
-        torch.get_num_threads(),
+def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
+    grads = _backward_fake(*flat)
+    grad_out, grad_alpha, *inputs, graph, seed, out, a_src, a_dst, row_stats, alpha = flat[:14]
+    dx, datt_src, datt_dst, da_edge, dbias = grads
+    run_core(
+        _C.gat_layer_backward,
+        (graph, *inputs, a_src, a_dst),
+        (*flat[14:16], seed_value(seed)),
+        (out, row_stats, alpha, grad_out, grad_alpha, dx, da_edge, datt_src, datt_dst, dbias),
     )
     return grads
 
 
-def _empty_gradients(
-    x: Tensor, att_src: Tensor, att_dst: Tensor, a_edge: Tensor | None, bias: Tensor | None, need_a_edge: bool
-) -> tuple[Tensor | None, ...]:
+def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, *rest: Any) -> tuple[Tensor | None, ...]:
+    x, att_src, att_dst, a_edge, bias = rest[:5]
     return (
         torch.empty_like(x),
         torch.empty_like(att_src),
         torch.empty_like(att_dst),
-        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else None,
+        torch.empty_like(a_edge) if rest[-1] and a_edge is not None else None,
         None if bias is None else torch.empty_like(bias),
     )
-
-
-def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-    att_src, att_dst, a_edge, bias = rest[:4]
-    return _empty_gradients(x, att_src, att_dst, a_edge, bias, rest[-1])
 
 
 def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -29,8 +29,10 @@ def register(
     fake: Callable[..., Any],
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
+    cuda: bool = False,
 ) -> Callable[..., Any]:
-    """Defines ``gattn::<schema>``, tensors first, with its CPU kernel, its fake and its gradient.
+    """Defines ``gattn::<schema>``, tensors first, with its CPU kernel (its kernel on CUDA devices too, with ``cuda``),
+    its fake and its gradient.
 
     Returns a function that calls the kernel directly in plain eager mode, and through the dispatcher wherever
     something wants to see the op (compilation, export, fakes, transforms, other devices). Both ways share one
@@ -38,7 +40,7 @@ def register(
 
     Under ``torch.func.vmap`` the op runs once a slice; forward-mode derivatives raise NotImplementedError.
     """
-    op, call = _define(schema, cpu, fake, direct=_with_gradient(schema, cpu, setup_context, backward))
+    op, call = _define(schema, cpu, fake, cuda, direct=_with_gradient(schema, cpu, setup_context, backward))
 
     def below_autograd(*inputs: Any) -> Any:
         with contextlib.ExitStack() as stack:
@@ -52,23 +54,24 @@ def register(
     return call
 
 
-def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any], cuda: bool = False) -> Callable[..., Any]:
     """Defines ``gattn::<schema>`` for an op without a gradient; returns as :func:`register` does."""
-    return _define(schema, cpu, fake, direct=cpu)[1]
+    return _define(schema, cpu, fake, cuda, direct=cpu)[1]
 
 
 def _define(
-    schema: str, cpu: Callable[..., Any], fake: Callable[..., Any], *, direct: Callable[..., Any]
+    schema: str, cpu: Callable[..., Any], fake: Callable[..., Any], cuda: bool, *, direct: Callable[..., Any]
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The op, and the function that calls it or, in plain eager mode, ``direct``."""
     name = _name(schema)
     library.define(schema)
-    library.impl(name, cpu, "CPU")
+    for device in ("CPU", "CUDA") if cuda else ("CPU",):
+        library.impl(name, cpu, device)
     torch.library.register_fake(f"gattn::{name}", fake, lib=library)
     op = getattr(torch.ops.gattn, name).default
 
     def call(*inputs: Any) -> Any:
-        return direct(*inputs) if _is_plain(inputs[0]) else op(*inputs)
+        return direct(*inputs) if _is_plain(inputs[0], cuda) else op(*inputs)
 
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         if info.batch_size == 0:
@@ -136,12 +139,12 @@ def _with_gradient(
     return call
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether nothing but this process's CPU looks at ``x``: no tracing, no mode, no transform, no subclass."""
+def _is_plain(x: Tensor, cuda: bool) -> bool:
+    """Whether nothing but a device with a kernel looks at ``x``: no tracing, no mode, no transform, no subclass."""
     return (
         not torch.compiler.is_compiling()
         and type(x) in _PLAIN_TYPES
-        and x.is_cpu
+        and (x.is_cpu or (cuda and x.is_cuda))
         and _modes() == 0
         and _transform() is None
     )
@@ -157,11 +160,22 @@ def capsule(tensor: Tensor | None) -> Any:
         return to_dlpack(torch._C._functorch.unwrap_if_dead(tensor))
 
 
-def seed_tensor(dropout_p: float, seed: int | None) -> Tensor | None:
+def run_core(
+    kernel: Callable[..., None],
+    inputs: Iterable[Tensor | None],
+    numbers: Iterable[Any],
+    results: Iterable[Tensor | None],
+) -> None:
+    """Calls a kernel of the compiled core, which takes tensors, numbers, then tensors to read or to fill."""
+    kernel(*map(capsule, inputs), *numbers, *map(capsule, results), torch.get_num_threads())
+
+
+def seed_tensor(dropout_p: float, seed: int | None, device: torch.device | None = None) -> Tensor | None:
     """The dropout seed as an op's argument: ``None`` without dropout, drawn from torch's generator if not given."""
     if dropout_p == 0.0:
         return None
-    return draw_seed() if seed is None else torch.tensor(seed, dtype=torch.int64)
+    # torch.full fills on the device, where torch.tensor would copy from the host.
+    return draw_seed(device) if seed is None else torch.full((), seed, dtype=torch.int64, device=device)
 
 
 def seed_value(seed: Tensor | None) -> int:

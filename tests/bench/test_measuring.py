@@ -6,8 +6,9 @@ import gc
 
 import pytest
 import torch
-from gattn.bench import kernels, limits, memory, timing, variants
+from gattn.bench import kernels, limits, memory, overhead, timing, variants
 from gattn.bench.graphs import GraphCase
+from gattn.bench.layers import LAYERS
 from gattn.bench.peers import all_peers
 from gattn.bench.problem import Problem
 
@@ -58,6 +59,14 @@ def test_kernels_are_measured_against_the_gathers(any_problem: Problem, monkeypa
     found = kernels.measure(problem.case, problem.layer, problem.edge_index, 1)
     assert set(found) == {"forward", "backward", "gather", "gather_transposed"}
     assert all(summary["median"] > 0 for summary in found.values())
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_calls_fixed_cost_is_measured_beside_pytorchs_own(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    found = overhead.measure(LAYERS[layer], 3)
+    assert set(found) == {"op", "function", "native"}
+    assert found["op"]["median"] > found["native"]["median"] > 0
 
 
 def test_modifiers_and_half_precision_are_measured_against_the_plain_op(

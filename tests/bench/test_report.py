@@ -26,11 +26,13 @@ def _contender(title: str, median: float | None, peak: int) -> dict[str, Any]:
 def _run(tmp_path: Path, case: GraphCase) -> dict[str, Any]:
     record = Record(tmp_path / "run.json", {"layer": "gat", "threads": 2}, describe())
     record.data["limits"]["copy_bytes_per_second"] = 2e10
+    record.data["call"] = {name: {"median": m * 1e-6} for name, m in (("op", 300), ("function", 150), ("native", 80))}
     kernel = {name: {"median": m} for name, m in (("forward", 0.03), ("gather", 0.02), ("backward", 0.05))}
     record.data["graphs"].append(
         {
             "case": case.as_dict(),
             "title": "tiny",
+            "complete": True,
             "contenders": {
                 "gattn": _contender("gattn", 0.1, 10_000_000),
                 "pyg": _contender("PyG eager", 0.8, 200_000_000),
@@ -60,6 +62,24 @@ def test_an_interrupted_run_keeps_what_it_has_but_is_not_reported(tmp_path: Path
     (tmp_path / "old.json").write_text('{"schema": 0}')
     with pytest.raises(ValueError, match="got schema 0, expected 1"):
         load(tmp_path.glob("*.json"))
+
+
+def test_an_interrupted_run_goes_on_after_its_last_whole_graph(tmp_path: Path, case: GraphCase) -> None:
+    stored = _run(tmp_path, case)
+    half = {**stored["graphs"][0], "case": {**case.as_dict(), "name": "half"}, "complete": False}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**stored, "finished": False, "graphs": [*stored["graphs"], half]}))
+    record = Record(path, stored["settings"], describe(), resume=True)
+    assert record.data["graphs"] == stored["graphs"]
+    assert record.data["created"] == stored["created"]
+    assert record.has(case.as_dict())
+    assert not record.has(half["case"])
+    with pytest.raises(ValueError, match="settings have threads 2, this run 3"):
+        Record(path, {"layer": "gat", "threads": 3}, describe(), resume=True)
+    with pytest.raises(ValueError, match=r"machine have cpu .*, this run 'abacus'"):
+        Record(path, stored["settings"], {**describe(), "cpu": "abacus"}, resume=True)
+    assert json.loads(path.read_text())["graphs"] == stored["graphs"]
+    assert Record(path, stored["settings"], describe()).data["graphs"] == []
 
 
 def _tree(tmp_path: Path, case: GraphCase) -> list[str]:

@@ -1,0 +1,81 @@
+"""What a step is made of, and what it is told about the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+Result = dict[str, Any]  #: plain JSON types, with one of :data:`STATUSES` as ``status`` and, unless green, a ``reason``
+STATUSES = ("green", "red", "failed", "out of memory", "skipped")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def green(**facts: Any) -> Result:
+    """A result that is as it should be."""
+    return {"status": "green", **facts}
+
+
+def red(reason: str, **facts: Any) -> Result:
+    """A result that is wrong."""
+    return {"status": "red", "reason": reason, **facts}
+
+
+def skipped(reason: str) -> Result:
+    """Nothing could be found out here."""
+    return {"status": "skipped", "reason": reason}
+
+
+@dataclass
+class Context:
+    """A run: where it computes, what it has found so far, and how long it may go on."""
+
+    device: torch.device
+    dry: bool
+    deadline: float  #: by :func:`time.monotonic`
+    results: dict[str, Result] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda text: None
+
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def backend(self) -> str:
+        """The backend under test: on a GPU Triton's, in a dry run the same in Triton's interpreter."""
+        return "triton"
+
+    @property
+    def timed_backend(self) -> str:
+        """The backend that the harness runs; in a dry run the CPU's stands in, and no time is kept."""
+        return "cpu" if self.dry else "triton"
+
+    def trusted(self, op: str, dtype: str) -> str:
+        """Empty if the op's numbers have been found right on the device; otherwise why there is no speed."""
+        keys = [f"numerics/{self.backend}/{op}/{dtype}", f"determinism/{op}"]
+        for key in keys:
+            found = self.results.get(key)
+            if found is None:
+                return f"{key} has not been checked"
+            if found["status"] != "green":
+                return f"{key} is {found['status']}"
+        return ""
+
+
+class Task(NamedTuple):
+    """One thing to find out."""
+
+    key: str
+    run: Callable[[], Result]
+    needs_gpu: bool = False
+
+
+class Step(NamedTuple):
+    """A group of tasks; they are listed when the step's turn comes."""
+
+    name: str
+    title: str
+    tasks: Callable[[Context], Iterable[Task]]
