@@ -12,7 +12,7 @@ from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 
 if TYPE_CHECKING:
-    from gattn import analysis, nn
+    from gattn import analysis, init, nn
     from gattn.nn import FusedGATConv, FusedGATv2Conv, FusedTransformerConv, fuse, unfuse
 
 __version__ = version("gattn")
@@ -27,6 +27,7 @@ __all__ = [
     "analysis",
     "backends",
     "fuse",
+    "init",
     "nn",
     "ops",
     "reference",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 # What needs PyTorch Geometric loads on first use: importing gattn stays quick, and gattn.ops works without it.
-_LAZY_MODULES = {"analysis", "nn"}
+_LAZY_MODULES = {"analysis", "init", "nn"}
 _LAZY = {"FusedGATConv", "FusedGATv2Conv", "FusedTransformerConv", "fuse", "unfuse"}
 
 
