@@ -2,5 +2,14 @@
 
 from gattn.analysis.conservation import Conservation, conservation, conserved, rebalance_
 from gattn.analysis.gatv2 import GATv2Gradients, gatv2_gradients
+from gattn.analysis.monitor import ConservationMonitor
 
-__all__ = ["Conservation", "GATv2Gradients", "conservation", "conserved", "gatv2_gradients", "rebalance_"]
+__all__ = [
+    "Conservation",
+    "ConservationMonitor",
+    "GATv2Gradients",
+    "conservation",
+    "conserved",
+    "gatv2_gradients",
+    "rebalance_",
+]

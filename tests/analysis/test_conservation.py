@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, TransformerConv
 
 import gattn
-from gattn.analysis import conservation, conserved, rebalance_
+from gattn.analysis import ConservationMonitor, conservation, conserved, rebalance_
 
 NODES, FEATURES = 12, 5
 EDGES = torch.randint(0, NODES, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -98,6 +99,30 @@ def test_invariants_drift_with_the_square_of_the_learning_rate(x: Tensor) -> Non
                 parameter -= rate * parameter.grad
         drifts.append(max((a - b).abs().max() for a, b in zip(before, conserved(net), strict=True)))
     assert drifts[0] / drifts[1] == pytest.approx(4, rel=0.01)
+
+
+def test_a_monitor_records_the_drift_and_draws_it(x: Tensor, tmp_path: Path) -> None:
+    net = Net(*CASES["gatv2-shared"])
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+    monitor = ConservationMonitor(net, every=3)
+    start = conserved(net)
+    for _ in range(7):
+        _backward(net, x)
+        optimizer.step()
+        monitor.step()
+        if len(monitor.steps) == 3:
+            last = conserved(net)
+            break
+    assert monitor.steps == [0, 3, 6]
+    expected = torch.stack([(a - b).abs().max() for a, b in zip(start, last, strict=True)])
+    torch.testing.assert_close(monitor.drift()[2], expected)
+    assert (monitor.drift()[0] == 0).all()
+    monitor.plot(tmp_path / "drift.png")
+    assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="at least two"):
+        ConservationMonitor(net.convs[:1])
+    with pytest.raises(ValueError, match="'every'"):
+        ConservationMonitor(net, every=0)
 
 
 def test_rebalancing_keeps_the_output_and_balances(net: Net, x: Tensor) -> None:
