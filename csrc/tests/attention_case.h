@@ -72,6 +72,7 @@ inline constexpr Modifier kModifiers[] = {
     {"decay, int64", bit(kHop), 0, false, DType::i64},
     {"sink", bit(kSink)},
     {"sink with value", bit(kSink) | bit(kSinkValue), 0.25},
+    {"everything but edge_weight", kEverything & ~bit(kEdgeWeight), 0.5, false, DType::i16},
     {"everything", kEverything, 0.5, false, DType::i16},
 };
 

@@ -23,14 +23,18 @@ struct NaiveAttention {
     const int64_t rows = test.list.num_dst * heads;
     Vars s(test.edges() * heads), sum(rows), sink(rows);
     Numbers maximum(rows, -std::numeric_limits<double>::infinity());
+    std::vector<bool> has_edges(test.list.num_dst);
     products.resize(test.is(cpu::Score::gt) ? s.size() * channels : 0);
     each([&](int64_t e, int64_t h, int64_t j, int64_t i) {
       s[e * heads + h] = score(e, h, j, i);
-      maximum[i * heads + h] = std::max(maximum[i * heads + h], s[e * heads + h].value);
+      const bool counts = !test.has(kEdgeWeight) || in[kEdgeWeight][e * heads + h].value > 0;
+      if (counts) maximum[i * heads + h] = std::max(maximum[i * heads + h], s[e * heads + h].value);
+      has_edges[i] = true;
     });
     for (int64_t ih = 0; ih < rows; ++ih) {
       if (test.has(kSink)) maximum[ih] = std::max(maximum[ih], in[kSink][ih].value);
-      if (!std::isfinite(maximum[ih])) continue;  // no edges, no sink
+      if (!std::isfinite(maximum[ih]) && !has_edges[ih / heads]) continue;  // and no sink
+      if (!std::isfinite(maximum[ih])) maximum[ih] = 0;                     // no edge weighs anything
       if (test.has(kSink)) sum[ih] = sink[ih] = exp(in[kSink][ih] + -maximum[ih]);
       sum[ih] = sum[ih] + test.epsilon() * std::exp(-maximum[ih]);
     }

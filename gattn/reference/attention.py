@@ -201,12 +201,20 @@ def attention(
 def _softmax(s: Tensor, t: Inputs, target: Tensor, num_dst: int, epsilon: float) -> tuple[Tensor, Tensor | None]:
     """Weights of the edges ``[E, H]`` and of the sink ``[N_dst, H]``."""
     index = target.unsqueeze(1).expand_as(s)
-    maximum = s.new_full((num_dst, s.size(1)), -math.inf).scatter_reduce(0, index, s.detach(), "amax")
+    counted = s.detach()
+    if t.edge_weight is not None:  # an edge of weight 0 has no say in how far exponentials may reach
+        ignored = t.edge_weight == 0
+        counted = counted.masked_fill(ignored, -math.inf)
+    maximum = s.new_full((num_dst, s.size(1)), -math.inf).scatter_reduce(0, index, counted, "amax")
     if t.sink_logit is not None:
         maximum = torch.maximum(maximum, t.sink_logit.detach())
-    weight = (s - maximum[target]).exp()
-    if t.edge_weight is not None:
-        weight = weight * t.edge_weight
+    if t.edge_weight is None:
+        weight = (s - maximum[target]).exp()
+    else:
+        maximum = maximum.masked_fill(maximum == -math.inf, 0)
+        excess = s - maximum[target]
+        largest = math.log(torch.finfo(s.dtype).max) - 1
+        weight = torch.where(ignored, excess.clamp(max=largest), excess).exp() * t.edge_weight
     total = s.new_zeros(num_dst, s.size(1)).index_add(0, target, weight)
     if epsilon:
         total = total + epsilon * torch.exp(-maximum)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gattn import Graph, ops
+from gattn import Graph, Sink, ops
 
 Function = Callable[..., Any]
 MODIFIERS = ["lipschitz dot", "decay", "sink value"]
@@ -264,6 +264,35 @@ def test_edges_of_weight_zero_get_no_attention_and_a_gradient(
     assert got["grad edge_weight"][::3].any()
     for name in expected:
         torch.testing.assert_close(got[name], expected[name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sink", [None, -1.0])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_an_edge_of_weight_zero_does_not_hide_the_others(backend: str, sink: float | None) -> None:
+    """Its score may lie beyond what exponentials reach above theirs; a row may have none but such edges."""
+    graph = Graph.from_edge_index(torch.tensor([[0, 1, 2, 0, 1], [0, 0, 0, 1, 1]]), 3)
+    scores, weights = torch.tensor([1.0, 300, 2, 300, -300]), torch.tensor([0.5, 0, 2, 0, 0])
+    v = torch.randn(3, 1, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    edge = scores.view(5, 1, 1).clone().requires_grad_()
+    one = torch.ones(3, 1, 1)
+    modifier = None if sink is None else Sink(torch.full((3, 1), sink))
+    out, alpha = ops.gt(
+        *(one, one, v, edge, graph),
+        clip=INFINITY,
+        edge_weight=weights,
+        sink=modifier,
+        return_attention=True,
+        backend=backend,
+    )
+    terms = weights[[0, 2]].double() * scores[[0, 2]].double().exp()
+    total = terms.sum() + 1e-6 + (0 if sink is None else torch.tensor(sink).double().exp())
+    expected = torch.zeros(5)
+    expected[[0, 2]] = (terms / total).float()
+    torch.testing.assert_close(alpha.flatten(), expected)
+    grads = torch.autograd.grad(out.sum(), (v, edge))
+    torch.testing.assert_close(grads[0].flatten(), torch.stack([expected[0], torch.tensor(0.0), expected[2]]))
+    assert all(torch.isfinite(grad).all() for grad in grads)
+    assert (grads[1].flatten()[[1, 3, 4]] == 0).all()
 
 
 def test_one_weight_an_edge_is_the_same_weight_for_every_head(

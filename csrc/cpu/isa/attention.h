@@ -1,57 +1,16 @@
 // Any score with any modifier, as the row loops read it.
 #pragma once
 
+#include "decay.h"
 #include "reductions.h"
 #include "score_rows.h"
 
 namespace gattn::cpu::GATTN_ISA {
 
-// gamma ** rho(distance - hop), rho = LeakyReLU
-template <class A>
-struct DecayMask {
-  const void* distance;
-  DType dtype;
-  const A* hop;
-  A log_gamma, slope;
-
-  template <class Function>
-  void with_distances(const Function& function) const {
-    switch (dtype) {
-      case DType::u8:
-        return function(static_cast<const uint8_t*>(distance));
-      case DType::i8:
-        return function(static_cast<const int8_t*>(distance));
-      case DType::i16:
-        return function(static_cast<const int16_t*>(distance));
-      case DType::i32:
-        return function(static_cast<const int32_t*>(distance));
-      default:
-        return function(static_cast<const int64_t*>(distance));
-    }
-  }
-
-  // mask[k, h] and, where asked for, its derivative by hop over itself, for the edges of some slots.
-  template <class I>
-  void compute(const I* edge_id, int64_t edges, int64_t heads, A* mask, A* by_hop) const {
-    with_distances([&](const auto* psi) {
-      for (int64_t k = 0; k < edges; ++k) {
-        const A far = static_cast<A>(psi[edge_id[k]]);
-        for (int64_t h = 0; h < heads; ++h) {
-          const A excess = far - hop[h], branch = excess > A{0} ? A{1} : slope;
-          mask[k * heads + h] = log_gamma * branch * excess;
-          if (by_hop) by_hop[k * heads + h] = -log_gamma * branch;
-        }
-      }
-    });
-    fill_padding(mask, edges, heads, A{0});
-    exp_padded(mask, padded<A>(edges, heads));
-  }
-};
-
 // One worker's room: arrays over a piece's slots, and feature rows in the accumulate type.
 template <class A>
 struct Workspace {
-  static constexpr int kArrays = 8, kRows = 2 * kRowsAtOnce + 4;
+  static constexpr int kArrays = 9, kRows = 2 * kRowsAtOnce + 4;
   Scratch<A> arrays;
   int64_t width;
   Buffer<A> rows;
@@ -85,11 +44,11 @@ struct Attention {
   ScoreParameters<A> parameters;
   const ScoreRows<A>* rows;  // null: a score of node and edge logits alone
   const A *a_src, *a_dst, *a_edge, *edge_weight, *divisor;
-  DecayMask<A> decay;
+  const DecayMask<A>& decay;
   A slope, clip;
   const Workspace<A>& work;
 
-  Attention(const Problem& problem, const AttentionInputs& in, const Workspace<A>& work_)
+  Attention(const Problem& problem, const AttentionInputs& in, const DecayMask<A>& decay_, const Workspace<A>& work_)
       : g(view_graph(static_cast<const I*>(problem.graph))),
         kind(in.score),
         heads(problem.heads),
@@ -107,12 +66,12 @@ struct Attention {
         a_edge(static_cast<const A*>(in.a_edge)),
         edge_weight(static_cast<const A*>(in.edge_weight)),
         divisor(static_cast<const A*>(in.divisor)),
-        decay{in.distance, in.distance_dtype, static_cast<const A*>(in.hop), static_cast<A>(::log(in.gamma)),
-              static_cast<A>(in.decay_slope)},
+        decay(decay_),
         slope(static_cast<A>(in.negative_slope)),
         clip(static_cast<A>(in.clip)),
         work(work_) {}
 
+  A weight_of(int64_t slot, int64_t h) const { return edge_weight[static_cast<int64_t>(g.edge_id[slot]) * heads + h]; }
   bool edge_values() const { return kind == Score::dot && edge.data != nullptr; }
 
   // Calls function(source rows, edge rows, k, count) for the slots of a piece, four at a time, in the accumulate type.
@@ -200,21 +159,27 @@ struct Attention {
   // What forward() asks of a score.
   void logits(int64_t row, int64_t slot, int64_t edges, A* t, int worker) const {
     raw_scores(row, slot, edges, t, worker);
-    finish_scores(slot, edges, t, worker);
+    finish_scores(slot, edges, t, work.array(worker, 0), nullptr, work.array(worker, 8));
+    if (edge_weight == nullptr) return;  // an edge without weight has no part in the row's maximum
+    for (int64_t i = 0; i < edges; ++i)
+      for (int64_t h = 0; h < heads; ++h)
+        if (weight_of(slot + i, h) == A{0}) t[i * heads + h] = kMinusInfinity<A>;
   }
-  void finish_scores(int64_t slot, int64_t edges, A* t, int worker) const {
+  // From t / c to the score; leaves the mask and what else DecayMask computes.
+  void finish_scores(int64_t slot, int64_t edges, A* t, A* mask, A* by_hop, A* room) const {
     activate(edges, t);
-    if (decay.distance == nullptr) return;
-    A* mask = work.array(worker, 0);
-    decay.compute(g.edge_id + slot, edges, heads, mask, static_cast<A*>(nullptr));
+    if (!decay) return;
+    decay.compute(g.edge_id + slot, edges, g.num_edges - slot, mask, by_hop, room);
     fill_padding(t, edges, heads, A{0});
     multiply_array(t, mask, padded<A>(edges, heads));
   }
   bool reweight(int64_t slot, int64_t edges, A* p) const {
     if (edge_weight == nullptr) return false;
     for (int64_t i = 0; i < edges; ++i)
-      for (int64_t h = 0; h < heads; ++h)
-        p[i * heads + h] *= edge_weight[static_cast<int64_t>(g.edge_id[slot + i]) * heads + h];
+      for (int64_t h = 0; h < heads; ++h) {
+        const A weight = weight_of(slot + i, h);
+        p[i * heads + h] = weight == A{0} ? A{0} : p[i * heads + h] * weight;  // p may be infinite where none counts
+      }
     return true;
   }
   void add_values(A* acc, int64_t slot, int64_t edges, const A* p) const {

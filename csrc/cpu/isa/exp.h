@@ -13,7 +13,7 @@ namespace gattn::cpu::GATTN_ISA {
 template <int W>
 inline Vec<float, W> exp_vector(Vec<float, W> x) {
   using V = Vec<float, W>;
-  using Bits = Vec<int32_t, W>;
+  using Bits = Vec<uint32_t, W>;
   const V low = splat<float, W>(-87.33654f), high = splat<float, W>(88.0f), zero = splat<float, W>(0.0f);
   const V infinity = splat<float, W>(__builtin_inff());
   V clamped = x < low ? low : x;
@@ -31,7 +31,7 @@ inline Vec<float, W> exp_vector(Vec<float, W> x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   // The rounded integer sits in the low mantissa bits of `shifted`; moved up it is the exponent of 2^n.
-  const Bits exponent = (bit_cast<Bits>(shifted) << 23) + (127 << 23);
+  const Bits exponent = (bit_cast<Bits>(shifted) << 23) + (127u << 23);
   V result = p * bit_cast<V>(exponent);
   result = x < low ? zero : result;
   return x > high ? infinity : result;
@@ -45,6 +45,12 @@ inline Vec<double, W> exp_vector(Vec<double, W> x) {
     for (int l = 0; l < W; ++l) x[l] = ::exp(x[l]);
     return x;
   }
+}
+
+// Of one number to the last bit or so, for what all of a row's edges share. Half of the arguments are 0.
+template <class A>
+inline A exp_accurate(A x) {
+  return x == A{0} ? A{1} : static_cast<A>(::exp(x));
 }
 
 // In place over an array padded to whole vectors.

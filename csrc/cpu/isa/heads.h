@@ -1,7 +1,6 @@
 // Arithmetic on a row's logits, laid out [edges, heads] and padded to a whole number of vectors.
 #pragma once
 
-#include "../../common/philox.h"
 #include "exp.h"
 
 namespace gattn::cpu::GATTN_ISA {
@@ -147,28 +146,5 @@ inline void softmax_piece(A* values, int64_t edges, int64_t heads, A* maximum, A
   for (int64_t k = 0; k < edges; ++k)
     for (int64_t h = 0; h < heads; ++h) sum[h] += values[k * heads + h];
 }
-
-// Inverted dropout: kept weights grow by 1 / (1 - p).
-template <class A>
-struct Dropout {
-  uint64_t seed, threshold;
-  A scale;
-
-  Dropout(double p, uint64_t seed_) : seed(seed_), threshold(dropout_threshold(p)), scale(0) {
-    if (p < 1.0) scale = static_cast<A>(1.0 / (1.0 - p));
-  }
-  bool active() const { return threshold != 0; }
-
-  // factor[k, h] = 0 or scale, by the edge's id.
-  template <class I>
-  void factors(const I* edge_id, int64_t edges, int64_t heads, A* factor) const {
-    for (int64_t k = 0; k < edges; ++k)
-      for (int64_t h = 0; h < heads; h += 4) {
-        const PhiloxWords words = philox(seed, static_cast<uint64_t>(edge_id[k]), static_cast<uint32_t>(h / 4));
-        for (int64_t i = 0; i < 4 && h + i < heads; ++i)
-          factor[k * heads + h + i] = words.word[i] < threshold ? A{0} : scale;
-      }
-  }
-};
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -54,4 +54,24 @@ inline void add_attention_term(const A* alpha, const A* grad_alpha, const I* edg
   }
 }
 
+// Sums over all rows, kept one a group of rows and added up in order.
+template <class A>
+struct GroupSums {
+  int64_t groups, size;
+  Buffer<A> sums;
+  GroupSums(int64_t groups_, int64_t size_) : groups(groups_), size(size_), sums(groups_ * size_) {
+    if (size > 0) memset(sums.get(), 0, groups * size * sizeof(A));
+  }
+  A* of(const Caller& caller) const { return sums.get() + caller.group * size; }
+  void total(int64_t begin, int64_t count, void* result) const {
+    if (result == nullptr) return;
+    auto* to = static_cast<A*>(result);
+    for (int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (int64_t group = 0; group < groups; ++group) sum += sums[group * size + begin + i];
+      to[i] = static_cast<A>(sum);
+    }
+  }
+};
+
 }  // namespace gattn::cpu::GATTN_ISA

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "../../common/graph_layout.h"
+#include "dropout.h"
 #include "heads.h"
 #include "row_driver.h"
 #include "rows.h"
@@ -172,23 +173,29 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
   });
 }
 
-// Takes the sink and epsilon into a finished row.
+// Takes the sink and epsilon into a finished row; `empty`: it has neither edges nor a sink.
 template <class A>
-void end_row(const Ending<A>& ending, int64_t row, int64_t heads, int64_t channels, A* maximum, A* sum, A* acc) {
+void end_row(const Ending<A>& ending, int64_t row, bool empty, int64_t heads, int64_t channels, A* maximum, A* sum,
+             A* acc) {
   for (int64_t h = 0; h < heads; ++h) {
     if (ending.sink_logit) {
       const A logit = ending.sink_logit[row * heads + h], top = logit > maximum[h] ? logit : maximum[h];
-      const A factor = maximum[h] == kMinusInfinity<A> ? A{0} : static_cast<A>(::exp(maximum[h] - top));
-      const A share = logit == kMinusInfinity<A> ? A{0} : static_cast<A>(::exp(logit - top));
+      const A factor = maximum[h] == kMinusInfinity<A> ? A{0} : exp_accurate(maximum[h] - top);
+      const A share = logit == kMinusInfinity<A> ? A{0} : exp_accurate(logit - top);
       maximum[h] = top;
       sum[h] = sum[h] * factor + share;
-      for (int64_t c = h * channels; c < (h + 1) * channels; ++c) {
-        acc[c] *= factor;
-        if (ending.sink_value) acc[c] += share * ending.sink_value[c];
-      }
+      A* head = acc + h * channels;
+      const A* value = ending.sink_value ? ending.sink_value + h * channels : nullptr;
+      if (factor != A{1} || value)
+        for_channels<A>(channels, [&](auto width, int64_t c) {
+          constexpr int W = decltype(width)::value;
+          const Vec<A, W> edges = load<W>(head + c) * factor;
+          store<W>(head + c, value ? edges + share * load<W>(value + c) : edges);
+        });
     }
-    if (ending.epsilon > A{0} && maximum[h] != kMinusInfinity<A>)
-      sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
+    if (ending.epsilon == A{0} || empty) continue;
+    if (maximum[h] == kMinusInfinity<A>) maximum[h] = 0;  // no edge weighs anything
+    sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
   }
 }
 
@@ -248,8 +255,8 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         sum[h] = total;
       }
     }
-    if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, heads, channels, maximum, sum, acc);
     const bool empty = g.rowptr[row] == g.rowptr[row + 1] && ending.sink_logit == nullptr;
+    if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, empty, heads, channels, maximum, sum, acc);
     with_heads(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;

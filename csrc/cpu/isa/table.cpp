@@ -33,27 +33,41 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
     using A = typename decltype(types)::A;
     const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
     const auto* values = static_cast<const A*>(values_);
-    const int64_t heads = problem.heads;
-    const auto partial = [&](int64_t, int64_t begin, int64_t end, A* maximum, int) {
-      for (int64_t h = 0; h < heads; ++h) maximum[h] = kMinusInfinity<A>;
-      for (int64_t k = begin; k < end; ++k) {
-        const A* theirs = values + static_cast<int64_t>(g.col[k]) * heads;
-        for (int64_t h = 0; h < heads; ++h) maximum[h] = theirs[h] > maximum[h] ? theirs[h] : maximum[h];
-      }
+    const int64_t heads = problem.heads, stride = state_stride<A>(2 * heads);
+    // A piece's state: its maximum, and the place in it where that first is; none where all are -inf or NaN.
+    const auto partial = [&](int64_t, int64_t begin, int64_t end, A* state, int) {
+      with_heads(heads, [&](auto h_count) {
+        for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+          constexpr int W = decltype(lanes)::value;
+          using V = Vec<A, W>;
+          V maximum = splat<A, W>(kMinusInfinity<A>), place = splat<A, W>(-1);
+          for (int64_t k = begin; k < end; ++k) {
+            if (k + kScoresAhead < g.num_edges)
+              __builtin_prefetch(values + static_cast<int64_t>(g.col[k + kScoresAhead]) * h_count + h);
+            const V theirs = load<W>(values + static_cast<int64_t>(g.col[k]) * h_count + h);
+            place = theirs > maximum ? splat<A, W>(static_cast<A>(k - begin)) : place;
+            maximum = theirs > maximum ? theirs : maximum;
+          }
+          store<W>(state + h, maximum);
+          store<W>(state + h_count + h, place);
+        });
+      });
     };
     const auto finish = [&](int64_t row, A* states, int64_t count, int) {
-      for (int64_t s = 1; s < count; ++s)
-        for (int64_t h = 0; h < heads; ++h) {
-          const A theirs = states[s * state_stride<A>(heads) + h];
-          states[h] = theirs > states[h] ? theirs : states[h];
-        }
       for (int64_t h = 0; h < heads; ++h) {
-        int64_t& found = first[row * heads + h] = -1;
-        for (int64_t k = g.rowptr[row]; k < g.rowptr[row + 1] && found < 0; ++k)
-          if (values[static_cast<int64_t>(g.col[k]) * heads + h] == states[h]) found = g.col[k];
+        int64_t best = 0;
+        for (int64_t s = 1; s < count; ++s)
+          if (states[s * stride + h] > states[best * stride + h]) best = s;
+        const auto place = static_cast<int64_t>(states[best * stride + heads + h]);
+        int64_t slot = g.rowptr[row] + best * kSegmentEdges + place;
+        const int64_t end = g.rowptr[row + 1];
+        if (place < 0)  // the first -inf, if there is one
+          for (slot = g.rowptr[row]; slot < end; ++slot)
+            if (values[static_cast<int64_t>(g.col[slot]) * heads + h] == kMinusInfinity<A>) break;
+        first[row * heads + h] = slot < end ? static_cast<int64_t>(g.col[slot]) : -1;
       }
     };
-    for_each_row<A>(g.rowptr, g.num_dst, heads, problem.threads, Step{partial, finish});
+    for_each_row<A>(g.rowptr, g.num_dst, 2 * heads, problem.threads, Step{partial, finish});
   });
 }
 
