@@ -7,14 +7,20 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 
 BIN := $(VENV)/bin
+GPU_PYTHON ?= python3
 
-.PHONY: demo test build sanitize lint format bench wheel-matrix clean
+.PHONY: demo test test-all build sanitize lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
 
 demo: $(VENV)/ready build
 	$(BIN)/gattn train --dataset digits --compare --overwrite
 
+# Threads of several test processes must not spin for the same cores.
 test: $(VENV)/ready build sanitize
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto
+
+# With the whole matrix of the Triton kernels in the interpreter: hours.
+test-all: $(VENV)/ready build sanitize
+	OMP_WAIT_POLICY=passive GATTN_TEST_ALL=1 $(BIN)/pytest -n auto
 
 # An editable install: tests and demo always see this tree, from whatever folder they are run.
 $(VENV)/ready: pyproject.toml setup.py
@@ -44,6 +50,20 @@ format: $(VENV)/ready
 
 bench: $(VENV)/ready build
 	$(BIN)/gattn bench --json build/bench.json
+
+# What every Triton kernel needs of a GPU, compiled ahead of time; an hour at first, minutes from Triton's cache.
+kernel-report: $(VENV)/ready
+	$(BIN)/python -m gattn.kernels.report --json bench/results/kernels.json --markdown docs/kernels.md $(KERNELS)
+
+# On a machine with a GPU, with the Python that has its torch, after
+#     pip install . --no-build-isolation --no-deps
+# From another folder: here `gattn` would be the source tree, without its kernels.
+gpu-report:
+	cd bench/results && $(GPU_PYTHON) -m gattn.bench.gpu --results . $(GPU)
+
+# Every step of it that needs no GPU; writes into a temporary folder.
+gpu-dry-run: $(VENV)/ready build
+	$(BIN)/python -m gattn.bench.gpu --dry-run $(GPU)
 
 # One wheel on every torch that TORCHES names; downloads each, so it is no part of `make test`.
 wheel-matrix: $(VENV)/ready

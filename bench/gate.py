@@ -126,9 +126,11 @@ def _sources(problem: Problem) -> Tensor:
     degree = torch.bincount(target, minlength=nodes) + 1
     candidates = (torch.bincount(source, minlength=nodes) >= SAMPLE_DEGREE).nonzero().flatten()
     generator = torch.Generator().manual_seed(problem.case.seed)
-    candidates = candidates[torch.randperm(len(candidates), generator=generator)[:1000]]
-    place = torch.full((nodes,), -1)
-    place[candidates] = torch.arange(len(candidates))
+    device = source.device
+    shuffled = torch.randperm(len(candidates), generator=generator)[:1000].to(device)
+    candidates = candidates[shuffled]
+    place = torch.full((nodes,), -1, device=device)
+    place[candidates] = torch.arange(len(candidates), device=device)
     mine = place[source]
     from_candidate = mine >= 0
     cost = degree[candidates].index_add_(0, mine[from_candidate], degree[target[from_candidate]])
@@ -145,7 +147,7 @@ def _sample(problem: Problem) -> Expected:
     source, target = problem.edge_index
     nodes = problem.case.num_nodes
     sources = _sources(problem)
-    chosen = torch.zeros(nodes, dtype=torch.bool)
+    chosen = torch.zeros(nodes, dtype=torch.bool, device=source.device)
     chosen[sources] = True
     is_target = chosen.clone()
     is_target[target[chosen[source]]] = True
@@ -153,8 +155,8 @@ def _sample(problem: Problem) -> Expected:
     kept = problem.edge_index[:, keep].long()
     targets = is_target.nonzero().flatten()
     members = torch.cat([kept[0], targets]).unique()
-    number = torch.full((nodes,), -1)
-    number[members] = torch.arange(len(members))
+    number = torch.full_like(chosen, -1, dtype=torch.int64)
+    number[members] = torch.arange(len(members), device=source.device)
     local = number[torch.cat([kept, targets.expand(2, -1)], dim=1)]
     attr = problem.looped_attr
     if attr is not None:

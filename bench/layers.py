@@ -65,7 +65,7 @@ class Layer:
     ) -> Tensor:
         """``[E]`` bool: edges on which fp32 and fp64 may take different sides, and so different gradients."""
         if self.kink is None:
-            return torch.zeros(edge_index.size(1), dtype=torch.bool)
+            return torch.zeros(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
         wide = {name: value.double() for name, value in parameters.items()}
         return self.kink(x.double(), wide, edge_index, edge_attr) < self.margin
 

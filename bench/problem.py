@@ -28,20 +28,23 @@ class Problem:
     edge_attr: Tensor | None = None
 
     @classmethod
-    def build(cls, case: GraphCase, layer: str = "gat") -> Problem:
-        """The problem of a case; the same tensors every time."""
+    def build(cls, case: GraphCase, layer: str = "gat", edge_index: Tensor | None = None) -> Problem:
+        """The problem of a case; the same tensors every time, on the device of ``edge_index`` if that is given."""
         chosen = LAYERS[layer]
+        edge_index = load(case) if edge_index is None else edge_index
+        device = edge_index.device
         generator = torch.Generator().manual_seed(case.seed + 1)
         problem = cls(
             case,
             chosen,
-            load(case),
-            torch.randn(case.num_nodes, case.in_channels, generator=generator),
-            torch.randn(case.num_nodes, case.heads * case.channels, generator=generator),
-            chosen.parameters(case, generator),
+            edge_index,
+            torch.randn(case.num_nodes, case.in_channels, generator=generator).to(device),
+            torch.randn(case.num_nodes, case.heads * case.channels, generator=generator).to(device),
+            {name: value.to(device) for name, value in chosen.parameters(case, generator).items()},
         )
         if chosen.edge_channels:
-            problem.edge_attr = torch.randn(case.given_edges, chosen.edge_channels, generator=generator)
+            attr = torch.randn(case.given_edges, chosen.edge_channels, generator=generator)
+            problem.edge_attr = attr.to(device)
         if not case.sampled_gate:  # a sample leaves such nodes out instead
             problem._leave_kinks(generator)
         return problem
@@ -59,7 +62,7 @@ class Problem:
             # Of either edge's nodes the one with fewer edges that could come near a kink next time.
             source, target = self.looped[:, near]
             nodes = torch.where(degree[source] < degree[target], source, target).unique()
-            self.x[nodes] = torch.randn(len(nodes), self.x.size(1), generator=generator)
+            self.x[nodes] = torch.randn(len(nodes), self.x.size(1), generator=generator).to(self.x.device)
         raise RuntimeError(
             f"graph {self.case.name!r}: got logits at LeakyReLU's kink in 20 draws, expected none; "
             "choose another seed or fewer edges"
@@ -85,5 +88,5 @@ class Problem:
     @cached_property
     def looped(self) -> Tensor:
         """``edge_index`` with one loop a node appended, for contenders that do not add loops themselves."""
-        loops = torch.arange(self.case.num_nodes, dtype=self.edge_index.dtype)
+        loops = torch.arange(self.case.num_nodes, dtype=self.edge_index.dtype, device=self.edge_index.device)
         return torch.cat([self.edge_index, loops.expand(2, -1)], dim=1)

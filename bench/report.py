@@ -20,6 +20,8 @@ from gattn.files import write_atomic
 Graph = dict[str, Any]
 Run = dict[str, Any]
 
+#: Results with pages of their own: the GPU report's, the kernel report's.
+OTHERS = ("gpu-", "kernels.")
 TITLES = {
     "gat": "GATConv layer",
     "gatv2": "GATv2Conv layer",
@@ -222,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stale = []
     try:
-        runs = load(args.results.glob("*.json"))
+        runs = load(path for path in args.results.glob("*.json") if not path.name.startswith(OTHERS))
         for name, make in BLOCKS.items():
             path = args.root / name
             old = path.read_text()

@@ -37,7 +37,7 @@ def modifiers(layer: Layer, case: GraphCase, generator: torch.Generator) -> dict
     }
 
 
-def _leaves(options: dict[str, Any]) -> list[Tensor]:
+def leaves_of(options: dict[str, Any]) -> list[Tensor]:
     """The tensors in modifiers that have gradients."""
     found = []
     for value in options.values():
@@ -55,7 +55,7 @@ def measure(case: GraphCase, layer: Layer, edge_index: Tensor, rounds: int) -> d
 
     def step(dtype: torch.dtype, options: dict[str, Any]) -> Callable[[], object]:
         leaves = [tensor.to(dtype).requires_grad_() for tensor in inputs]
-        gradients = [*leaves, *_leaves(options)]
+        gradients = [*leaves, *leaves_of(options)]
         grad_out = torch.randn(case.num_nodes, case.heads, case.channels, generator=generator).to(dtype)
         return lambda: torch.autograd.grad(layer.kernel.call(leaves, graph, **options), gradients, grad_out)
 

@@ -42,11 +42,12 @@ def csr_degrees(rowptr: Tensor, col: Tensor) -> Tensor:
     if rowptr.device != col.device:
         raise ValueError(f"Expected one device (got 'rowptr' on '{rowptr.device}', 'col' on '{col.device}').")
     degree = rowptr.diff()
-    first, last = int(rowptr[0]), int(rowptr[-1])
-    if first != 0 or last != col.numel() or bool((degree < 0).any()):
+    smallest = degree.amin() if degree.numel() else degree.new_zeros(())
+    first, last, step = torch.stack([rowptr[0], rowptr[-1], smallest]).tolist()  # one synchronisation
+    if first != 0 or last != col.numel() or step < 0:
         raise ValueError(
             f"Expected 'rowptr' to rise from 0 to E = {col.numel()} (got a first entry of {first}, a last entry of "
-            f"{last}, smallest step {int(degree.min()) if degree.numel() else 0})."
+            f"{last}, smallest step {step})."
         )
     return degree
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import threading
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 
@@ -18,7 +21,7 @@ else:
 
 __all__ = ["BACKENDS", "_C", "backends", "select_backend", "use_backend"]
 
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "triton")
 
 
 class _Choice(threading.local):
@@ -34,13 +37,38 @@ _choice = _Choice()
 def backends() -> dict[str, tuple[bool, str]]:
     """Maps each backend's name to ``(usable, reason)``.
 
-    ``reference`` is plain PyTorch and runs on every device; ``cpu`` is the compiled C++ core.
+    ``reference`` is plain PyTorch and runs on every device; ``cpu`` is the compiled C++ core; ``triton`` are the
+    kernels for GPUs, which run on CPU tensors, for tests, where ``TRITON_INTERPRET=1`` is set.
     """
     if _C is None:
         cpu = (False, f"the compiled core gattn._C does not import ({_BUILD_ERROR}); run 'pip install .'")
     else:
         cpu = (True, f"instruction set {_C.isa()}, threads from {_C.pool()}")
-    return {"reference": (True, "plain PyTorch, any device"), "cpu": cpu}
+    return {"reference": (True, "plain PyTorch, any device"), "cpu": cpu, "triton": _find_triton()}
+
+
+def interprets_triton() -> bool:
+    """Whether Triton's kernels run in its interpreter, which takes CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _find_triton() -> tuple[bool, str]:
+    """Without importing it: that is left to the first call."""
+    if not _has_triton():
+        return False, "the package triton is not installed; run 'pip install triton'"
+    if interprets_triton():
+        return True, "interpreted, TRITON_INTERPRET=1 is set"
+    if torch.cuda.is_available():
+        return True, "compiled for GPUs at the first call"
+    return (
+        False,
+        "PyTorch finds no GPU; on CPU tensors Triton's interpreter runs the kernels if TRITON_INTERPRET=1 is set",
+    )
 
 
 @contextlib.contextmanager
@@ -68,7 +96,7 @@ def select_backend(backend: str | None, device: torch.device) -> str:
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            return "reference"
+            return "triton" if device.type == "cuda" and _has_triton() and not interprets_triton() else "reference"
         name = "cpu"
     elif name not in BACKENDS:
         _check_name(name)
@@ -80,7 +108,21 @@ def select_backend(backend: str | None, device: torch.device) -> str:
             )
         if _C is None:
             raise RuntimeError(f"Backend 'cpu' is not usable: {backends()['cpu'][1]}")
+    elif name == "triton":
+        _check_triton(device)
     return name
+
+
+def _check_triton(device: torch.device) -> None:
+    if not _has_triton():
+        raise RuntimeError(f"Backend 'triton' is not usable: {_find_triton()[1]}")
+    if device.type != ("cpu" if interprets_triton() else "cuda"):
+        wanted = (
+            "the CPU for backend 'triton' with TRITON_INTERPRET=1"
+            if interprets_triton()
+            else ("a GPU for backend 'triton'")
+        )
+        raise ValueError(f"Expected tensors on {wanted} (got device '{device}'). Move them, or choose another backend.")
 
 
 def _check_name(name: str | None) -> None:

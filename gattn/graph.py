@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch.utils.dlpack import from_dlpack, to_dlpack  # type: ignore[attr-defined]
 
+from gattn import core_graph, device_graph
+from gattn import groups as degree_groups
 from gattn.adjacency import check_edge_index, csr_degrees, node_counts, sparse_coordinates
-from gattn.backends import _C
+from gattn.packed import PackedGraph
 
 Size = int | tuple[int, int] | None
 
@@ -21,12 +22,12 @@ Size = int | tuple[int, int] | None
 _cache: dict[int, tuple[weakref.ref[Tensor], int, dict[tuple[Any, ...], Graph]]] = {}
 
 
-class Graph:
+class Graph(PackedGraph):
     """A validated, immutable adjacency: target-major CSR, its transpose and the edge permutation.
 
-    Build it with :meth:`from_edge_index`, :meth:`from_csr` or :meth:`from_adj_t`. All index tensors are views of the
-    one packed integer tensor :attr:`data` (int32, or int64 where 2**31 nodes or edges ask for it), whose layout
-    ``csrc/common/graph_layout.h`` describes.
+    Build it with :meth:`from_edge_index`, :meth:`from_csr` or :meth:`from_adj_t`; it is built on the device of the
+    indices. All index tensors are views of the one packed integer tensor :attr:`data` (int32, or int64 where 2**31
+    nodes or edges ask for it), whose layout ``csrc/common/graph_layout.h`` describes.
 
     Attributes:
         num_src: Number of source nodes.
@@ -36,26 +37,13 @@ class Graph:
         data: The packed adjacency.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_edge_index",
-        "_edges",
-        "_kept",
-        "data",
-        "num_dst",
-        "num_edges",
-        "num_loops",
-        "num_src",
-    )
+    __slots__ = ("__weakref__", "_edge_index", "_edges", "_groups", "_kept", "num_loops")
 
-    num_src: int
-    num_dst: int
-    num_edges: int
     num_loops: int
-    data: Tensor
     _edge_index: Tensor | None
     _kept: Tensor | None
     _edges: tuple[Tensor, int | None] | None
+    _groups: degree_groups.Groups | None
 
     def __init__(self) -> None:
         raise TypeError("Build a Graph with Graph.from_edge_index, Graph.from_csr or Graph.from_adj_t.")
@@ -65,7 +53,7 @@ class Graph:
         self = object.__new__(cls)
         self.data = data
         self.num_src, self.num_dst, self.num_edges, self.num_loops = num_src, num_dst, num_edges, num_loops
-        self._edge_index = self._kept = self._edges = None
+        self._edge_index = self._kept = self._edges = self._groups = None
         return self
 
     @classmethod
@@ -133,35 +121,35 @@ class Graph:
             raise ValueError("Expected 'num_nodes' (got None): a compiled program cannot read it off the indices.")
         num_src, num_dst = num_nodes if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
         swap = flow == "target_to_source"
-        data, kept = torch.ops.gattn.build_graph(edge_index, num_src, num_dst, swap, self_loops)
-        if not self_loops:
-            return cls._make(data, num_src, num_dst, edge_index.shape[1], 0)
-        loops = torch.sym_min(num_src, num_dst)
-        self = cls._make(data, num_src, num_dst, kept.shape[0] + loops, loops)
-        self._kept = kept
+        grouped = edge_index.device.type != "cpu"
+        data, kept, nodes = torch.ops.gattn.build_graph(edge_index, num_src, num_dst, swap, self_loops, grouped)
+        loops = torch.sym_min(num_src, num_dst) if self_loops else 0
+        edges = kept.shape[0] + loops if self_loops else edge_index.shape[1]
+        self = cls._make(data, num_src, num_dst, edges, loops)
+        if self_loops:
+            self._kept = kept
+        if grouped:
+            self._groups = degree_groups.Groups(nodes, degree_groups.upper_bounds(num_src, num_dst, edges))
         return self
 
     @classmethod
     def _build(cls, edge_index: Tensor, key: tuple[Any, ...], *, wide: bool = False) -> Graph:
         num_nodes, flow, self_loops = key
         check_edge_index(edge_index)
-        if _C is None:
-            raise RuntimeError("Building a graph needs the compiled core gattn._C; run 'pip install .'")
         num_src, num_dst = node_counts(num_nodes)
         if torch._C._functorch.is_functorch_wrapped_tensor(edge_index):
             raise NotImplementedError(
                 "Expected an 'edge_index' that no torch.func transform maps or differentiates. Build one graph outside."
             )
-        swap = flow == "target_to_source"
         with _outside_transforms():  # the graph outlives any torch.func transform around it
             edges = edge_index.detach()
             if type(edges) is not Tensor:  # PyG's EdgeIndex
                 edges = edges.as_subclass(Tensor)
-            packed, num_src, num_dst, num_edges = _C.build_graph(
-                to_dlpack(edges.cpu().contiguous()), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
-            )
-            data = from_dlpack(packed).to(edge_index.device)
-        self = cls._make(data, num_src, num_dst, num_edges, min(num_src, num_dst) if self_loops else 0)
+            build = core_graph.build if edges.is_cpu else device_graph.build
+            built = build(edges, num_src, num_dst, swap=flow == "target_to_source", self_loops=self_loops, wide=wide)
+        loops = min(built.num_src, built.num_dst) if self_loops else 0
+        self = cls._make(built.data, built.num_src, built.num_dst, built.num_edges, loops)
+        self._groups = built.groups
         if self_loops:
             self._edges = (edges, None if edges.is_inference() else edges._version)
         return self
@@ -183,7 +171,8 @@ class Graph:
         num_dst = rowptr.numel() - 1
         if num_src is None:
             num_src = max(num_dst, int(col.max()) + 1 if col.numel() else 0)
-        row = torch.repeat_interleave(torch.arange(num_dst, dtype=col.dtype, device=col.device), degree)
+        nodes = torch.arange(num_dst, dtype=col.dtype, device=col.device)
+        row = torch.repeat_interleave(nodes, degree, output_size=col.numel())
         return cls._build(torch.stack([col, row]), ((num_src, num_dst), "source_to_target", False))
 
     @classmethod
@@ -200,10 +189,6 @@ class Graph:
         num_dst, num_src = int(adj_t.size(0)), int(adj_t.size(1))
         return cls._build(torch.stack([col, row]), ((num_src, num_dst), "source_to_target", self_loops))
 
-    @property
-    def device(self) -> torch.device:
-        return self.data.device
-
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on another device."""
         device = torch.device(device)
@@ -214,46 +199,21 @@ class Graph:
         moved._kept = None if kept is None else kept.to(device)
         return moved
 
-    def _section(self, index: int) -> Tensor:
-        edges = self.num_edges
-        sizes = (self.num_dst + 1, edges, edges, self.num_src + 1, edges, edges, edges)
-        begin = _C.GRAPH_HEADER + sum(sizes[:index])
-        return self.data[begin : begin + sizes[index]]
-
     @property
-    def rowptr(self) -> Tensor:
-        """``[num_dst + 1]``: the slots of target ``i`` are ``rowptr[i] .. rowptr[i + 1]``."""
-        return self._section(0)
-
-    @property
-    def col(self) -> Tensor:
-        """``[E]``: the source of every CSR slot."""
-        return self._section(1)
-
-    @property
-    def edge_id(self) -> Tensor:
-        """``[E]``: the caller's number of the edge in every CSR slot."""
-        return self._section(2)
-
-    @property
-    def colptr(self) -> Tensor:
-        """``[num_src + 1]``: the transposed slots of source ``j`` are ``colptr[j] .. colptr[j + 1]``."""
-        return self._section(3)
-
-    @property
-    def row(self) -> Tensor:
-        """``[E]``: the target of every transposed slot."""
-        return self._section(4)
-
-    @property
-    def edge_id_t(self) -> Tensor:
-        """``[E]``: the caller's number of the edge in every transposed slot."""
-        return self._section(5)
-
-    @property
-    def csr_to_csc(self) -> Tensor:
-        """``[E]``: the transposed slot of the edge in every CSR slot."""
-        return self._section(6)
+    def groups(self) -> degree_groups.Groups:
+        """The nodes by degree, as GPU kernels share them out; sorted when first asked for."""
+        if self._groups is not None:
+            return self._groups
+        counts = self.num_src, self.num_dst, self.num_edges
+        if torch.compiler.is_compiling():
+            data = torch.ops.gattn.group_nodes(self.data, *counts)
+            return degree_groups.Groups(data, degree_groups.upper_bounds(*counts))
+        with _outside_transforms():
+            classes = degree_groups.classify(self.rowptr, self.colptr)
+            sizes = torch.cat([side.counts for side in classes]).tolist()
+            data = degree_groups.pack(classes, self.num_edges, self.data.dtype)
+        self._groups = degree_groups.Groups(data, tuple(sizes))
+        return self._groups
 
     @property
     def edge_index(self) -> Tensor:
@@ -286,7 +246,7 @@ class Graph:
         if version is not None and edges._version != version:
             raise RuntimeError("'edge_index' was changed in place after this graph was built. Build it again.")
         with _outside_transforms():
-            kept = (edges[0] != edges[1]).nonzero().view(-1)
+            kept = device_graph.kept_edges(edges, self.num_edges - self.num_loops)
         if not torch.compiler.is_compiling():
             self._kept, self._edges = kept, None
         return kept

@@ -5,21 +5,40 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from gattn.terminal import print_json
+from gattn.terminal import print_json, table
 
 #: Packages that decide which paths and peers are there; only torch is needed.
 PACKAGES = ("torch", "torch_geometric", "triton", "torch_scatter", "dgl", "scikit-learn", "matplotlib")
+
+#: Heads and channels whose block sizes are shown when none are named.
+SHAPES = ((1, 64), (4, 32), (8, 8))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``gattn info``."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--kernels",
+        nargs="*",
+        type=_shape,
+        metavar="HxC",
+        help="the Triton kernels' block sizes for heads x channels, by default 1x64 4x32 8x8",
+    )
 
 
-def _version_of(package: str) -> str | None:
+def _shape(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected heads x channels such as 4x32")
+    return int(found[1]), int(found[2])
+
+
+def version_of(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -56,7 +75,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "packages": {name: _version_of(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "backends": {name: {"usable": usable, "reason": reason} for name, (usable, reason) in gattn.backends().items()},
     }
 
@@ -84,8 +103,36 @@ def _lines(info: dict[str, Any]) -> list[str]:
     return lines
 
 
+def kernel_blocks(shapes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The blocks that :mod:`gattn.kernels.choices` has for every kernel and group of rows."""
+    from gattn.kernels.choices import ELEMENTS, choose
+
+    rows = ("chunk", "middle", "small")
+    groups = {"merge": ("hub",), "alpha": ("edges",), "d_of_out": ("rows",), "largest": ("hub", "middle", "small")}
+    return [
+        {
+            "kernel": kernel,
+            "group": group,
+            "shape": f"{heads}x{channels}",
+            "dtype": "fp64" if wide else "fp32, bf16, fp16",
+            **choose(kernel, group, heads, 1 if kernel in ("alpha", "largest") else channels, wide)._asdict(),
+        }
+        for heads, channels in shapes
+        for wide in (False, True)
+        for kernel in ELEMENTS
+        for group in groups.get(kernel, rows)
+    ]
+
+
 def run(args: argparse.Namespace) -> int:
     """Print what is known; always succeeds."""
+    if args.kernels is not None:
+        blocks = kernel_blocks(args.kernels or SHAPES)
+        if args.json:
+            print_json(blocks)
+        else:
+            print(table([list(map(str, block.values())) for block in blocks], list(blocks[0])))
+        return 0
     info = collect()
     if args.json:
         print_json(info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -17,14 +18,14 @@ from gattn.files import write_json
 
 SCHEMA = "gpu-1"
 #: Facts that results must share to stand in one file.
-SAME = ("device", "packages", "git")
+SAME = ("device", "packages", "sources")
 
 
 class Record:
     """The file of a run: as it goes, and as an earlier run on the same machine and software left it."""
 
     def __init__(self, path: Path | None, machine: dict[str, Any], *, fresh: bool = False) -> None:
-        self.path = path
+        self.path, self._saved = path, 0.0
         self.data: dict[str, Any] = {
             "schema": SCHEMA,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -49,10 +50,11 @@ class Record:
         found: dict[str, Result] = self.data["results"]
         return found
 
-    def save(self) -> None:
-        """Writes the file, whole."""
-        if self.path is not None:
+    def save(self, *, seldom: bool = False) -> None:
+        """Writes the file, whole; ``seldom``, not within a second of the last time."""
+        if self.path is not None and not (seldom and time.monotonic() - self._saved < 1.0):
             write_json(self.path, self.data)
+            self._saved = time.monotonic()
 
     def finish(self) -> None:
         """Marks the run as complete."""
@@ -62,8 +64,15 @@ class Record:
 
 def run(steps: Iterable[Step], context: Context, record: Record) -> list[str]:
     """Runs what the record does not hold yet. Returns the keys for which there was no time."""
-    late: list[str] = []
     context.results = record.results
+    try:
+        return _run(steps, context, record)
+    finally:
+        record.save()
+
+
+def _run(steps: Iterable[Step], context: Context, record: Record) -> list[str]:
+    late: list[str] = []
     for step in steps:
         context.tell(f"{step.title} ({max(0, round(context.left()))} s left)")
         for task in step.tasks(context):
@@ -74,10 +83,12 @@ def run(steps: Iterable[Step], context: Context, record: Record) -> list[str]:
                 continue
             result = _attempt(task, context)
             record.results[task.key] = result
-            record.save()
+            record.save(seldom=True)
             reason = f": {result['reason']}" if result.get("reason") else ""
             context.tell(f"  {task.key} {result['status']}{reason}")
-            if not _alive(context.device):
+            if result["status"] in ("failed", "out of memory"):
+                free(context.device)
+            if not alive(context.device):
                 context.tell("the GPU answers no more; run again, the rest will go on from here")
                 return late
     if not late:
@@ -95,10 +106,6 @@ def attempt(call: Callable[[], Result]) -> Result:
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(str(error).split())[:400]
         return {"status": "failed", "reason": f"{type(error).__name__}: {text} ({place.name}, line {place.lineno})"}
-    finally:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _attempt(task: Task, context: Context) -> Result:
@@ -107,7 +114,14 @@ def _attempt(task: Task, context: Context) -> Result:
     return attempt(task.run)
 
 
-def _alive(device: torch.device) -> bool:
+def free(device: torch.device) -> None:
+    """Gives back what is no longer used, after an error too."""
+    gc.collect()
+    if device.type == "cuda" and alive(device):
+        torch.cuda.empty_cache()
+
+
+def alive(device: torch.device) -> bool:
     """Whether the device still computes: after an illegal access it does not, until the process ends."""
     if device.type == "cpu":
         return True

@@ -38,31 +38,26 @@ class Context:
     deadline: float  #: by :func:`time.monotonic`
     results: dict[str, Result] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda text: None
+    backend: str = "triton"  #: under test; in a dry run in Triton's interpreter
 
     def left(self) -> float:
         """Seconds of the budget."""
         return self.deadline - time.monotonic()
 
     @property
-    def backend(self) -> str:
-        """The backend under test: on a GPU Triton's, in a dry run the same in Triton's interpreter."""
-        return "triton"
-
-    @property
     def timed_backend(self) -> str:
-        """The backend that the harness runs; in a dry run the CPU's stands in, and no time is kept."""
-        return "cpu" if self.dry else "triton"
+        """The backend that benchmarks run: in a dry run the CPU's stands in, and no time is kept."""
+        return "cpu" if self.dry else self.backend
 
-    def trusted(self, op: str, dtype: str) -> str:
-        """Empty if the op's numbers have been found right on the device; otherwise why there is no speed."""
-        keys = [f"numerics/{self.backend}/{op}/{dtype}", f"determinism/{op}"]
-        for key in keys:
+    def distrust(self, op: str, dtype: str) -> Result | None:
+        """What a speed of the op is replaced by as long as its numbers have not been found right."""
+        for key in (f"numerics/{self.backend}/{op}/{dtype}", f"determinism/{op}"):
             found = self.results.get(key)
             if found is None:
-                return f"{key} has not been checked"
+                return skipped(f"no speed: {key} has not been checked")
             if found["status"] != "green":
-                return f"{key} is {found['status']}"
-        return ""
+                return {"status": found["status"], "reason": f"no speed: {key} is {found['status']}"}
+        return None
 
 
 class Task(NamedTuple):

@@ -29,6 +29,7 @@ from torch import Tensor
 
 import gattn
 from gattn import reference
+from gattn.backends import interprets_triton
 from gattn.check.exact import ExactSums
 from gattn.check.graphs import EdgeList, Random, draw_graph
 from gattn.check.registry import MODIFIERS, Draw, Op, Tensors
@@ -130,8 +131,10 @@ def _transposed(value: Tensor) -> Tensor:
 def _options(case: Case, tensors: Tensors) -> dict[str, Any]:
     """Keyword arguments: the op's own options, and each modifier's."""
     options = dict(case.options)
+    device = next(iter(tensors.values())).device
+    constants = {name: value.to(device) for name, value in case.constants.items()}
     for name, own in case.modifiers.items():
-        options.update(MODIFIERS[name].arguments({**tensors, **case.constants}, own))
+        options.update(MODIFIERS[name].arguments({**tensors, **constants}, own))
     return options
 
 
@@ -141,10 +144,10 @@ def _cotangents(case: Case, outputs: Tensors) -> Tensors:
     result = {}
     for name, value in outputs.items():
         if case.layout == "expanded gradient":
-            gradient = torch.ones((), dtype=value.dtype).expand_as(value)
+            gradient = torch.ones((), dtype=value.dtype, device=value.device).expand_as(value)
         else:
             drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-            gradient = drawn.to(case.dtype).to(value.dtype)
+            gradient = drawn.to(case.dtype).to(value.device, value.dtype)
         result[name] = _transposed(gradient) if case.layout == "transposed" and value.dim() > 1 else gradient
     return result
 
@@ -165,11 +168,17 @@ def _evaluate(case: Case, library: Any, graph: Graph, tensors: Tensors, **extra:
     return results
 
 
+def home(backend: str) -> torch.device:
+    """Where a backend computes."""
+    return torch.device("cuda" if backend == "triton" and not interprets_triton() else "cpu")
+
+
 def run_backend(case: Case, backend: str) -> Tensors:
-    """Outputs and gradients by a backend, from inputs in the case's dtype and memory layout."""
-    edge_index = case.edges.edge_index.to(case.index_dtype)
+    """Outputs and gradients by a backend where it computes, from inputs in the case's dtype and memory layout."""
+    device = home(backend)
+    edge_index = case.edges.edge_index.to(device, case.index_dtype)
     graph = Graph.from_edge_index(edge_index, (case.edges.num_src, case.edges.num_dst))
-    tensors = case.tensors
+    tensors = {name: value.to(device) for name, value in case.tensors.items()}
     if case.layout == "transposed":
         tensors = {name: _transposed(value) for name, value in tensors.items()}
     return _evaluate(case, gattn.ops, graph, tensors, backend=backend)
@@ -232,7 +241,7 @@ class Standard:
         }
 
     def _score(self, name: str, value: Tensor, norm: Any) -> float:
-        truth = self.truth[name]
+        truth, value = self.truth[name], value.cpu()
         if value.shape != truth.shape:
             raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(truth.shape)}")
         error = norm(value - truth)

@@ -5,6 +5,7 @@ The public functions beside this file check their arguments, name them as :class
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -38,13 +39,15 @@ _SETTINGS = (
 )
 
 
-class _Call(NamedTuple):
-    """The op's arguments behind its tensors."""
+class Call(NamedTuple):
+    """The op's arguments behind its tensors and settings."""
 
     num_edges: int
     num_dst: int
     with_alpha: bool
     with_edge: bool
+    group_sizes: Sequence[int]  # of gattn.groups.Groups, for backend triton
+    backend: str
 
 
 def attend(
@@ -76,13 +79,16 @@ def attend(
         inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
         return attention(inputs, settings, graph, seed, edge_divisor(lipschitz, graph))
     check_compiled(lipschitz, chosen)
-    inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, neighbourhood_maximum)
+    maximum = functools.partial(neighbourhood_maximum, backend=chosen)
+    inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, maximum)
+    groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen == "triton" else (None, ())
     out, _, alpha, edge = _attention(
         graph.data,
+        groups,
         *(x if x is None or x.is_contiguous() else x.contiguous() for x in inputs),
-        seed_tensor(dropout_p, seed),
+        seed_tensor(dropout_p, seed, storage.device),
         *settings,
-        *_Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge),
+        *Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge, sizes, chosen),
     )
     return Results(out, alpha, edge)
 
@@ -95,18 +101,27 @@ def _capsules(names: tuple[str, ...], tensors: Sequence[Tensor | None]) -> dict[
     return {name: capsule(x) for name, x in zip(names, tensors, strict=True) if x is not None}
 
 
-# Both ops take the graph, the inputs, the seed, (the backward) row statistics and gradients, settings and a call, flat.
-_SEED = 1 + len(Inputs._fields)
+# Both ops take the graph, its groups, the inputs, the seed, (the backward) row statistics and gradients, settings and a
+# call, flat.
+_FIRST = 2
+_SEED = _FIRST + len(Inputs._fields)
 _RESULTS = ("out", "row_stats", "alpha", "edge_out")
-_SAVED = ("row_stats", "grad_out", "grad_alpha", "grad_edge")
+_SAVED = ("row_stats", "out", "grad_out", "grad_alpha", "grad_edge")
 
 
-def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
-    outputs = _forward_fake(*flat)
+def _forward(*flat: Any) -> tuple[Tensor | None, ...]:
+    outputs, call = _forward_fake(*flat), Call(*flat[-len(Call._fields) :])
+    settings = flat[_SEED + 1 : _SEED + 1 + len(Settings._fields)]
+    if call.backend == "triton":
+        from gattn.kernels import attention as triton  # not before it is asked for: it imports Triton
+
+        inputs = Inputs(*flat[_FIRST:_SEED])
+        triton.forward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, outputs)
+        return outputs
     _C.attention_forward(
         capsule(flat[0]),
-        _capsules(Inputs._fields, flat[1:_SEED]),
-        flat[_SEED + 1 : _SEED + 1 + len(Settings._fields)],
+        _capsules(Inputs._fields, flat[_FIRST:_SEED]),
+        settings,
         seed_value(flat[_SEED]),
         _capsules(_RESULTS, outputs),
         torch.get_num_threads(),
@@ -116,7 +131,7 @@ def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
 
 def _forward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
     """``out, row_stats, alpha, edge``; ``None`` for what there is not, which costs least."""
-    inputs, call = Inputs(*flat[1:_SEED]), _Call(*flat[-len(_Call._fields) :])
+    inputs, call = Inputs(*flat[_FIRST:_SEED]), Call(*flat[-len(Call._fields) :])
     first = next(x for x in inputs if x is not None)
     wide = accumulate_dtype(first.dtype)
     heads = first.shape[1]
@@ -132,7 +147,11 @@ def _forward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
 def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(outputs[1])
     ctx.arguments = flat[_SEED + 1 :]
-    ctx.save_for_backward(*flat[: _SEED + 1], outputs[1])
+    # From a result that has not been rounded the backward finds the rows' D without a pass over the edges.
+    out = outputs[0] if flat[-1] == "triton" and outputs[0] is not None else None
+    if out is not None and out.dtype != accumulate_dtype(out.dtype):
+        out = None
+    ctx.save_for_backward(*flat[: _SEED + 1], outputs[1], out)
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -140,31 +159,38 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     arguments = _SEED + 1 + len(ctx.arguments)
     if grad_out is None and grad_alpha is None and grad_edge is None:
         return (None,) * arguments
-    needs = ctx.needs_input_grad[1 : 1 + _COUNT]
+    needs = ctx.needs_input_grad[_FIRST : _FIRST + _COUNT]
     found = _attention_backward(
         *ctx.saved_tensors,
         *(None if g is None else g.contiguous() for g in (grad_out, grad_alpha, grad_edge)),
         *ctx.arguments,
         list(needs),
     )
-    return None, *found, *[None] * (arguments - 1 - _COUNT)
+    return None, None, *found, *[None] * (arguments - _FIRST - _COUNT)
 
 
 def _backward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
     """Room for the gradients, ``None`` for those not asked for."""
-    inputs, needs = flat[1 : 1 + _COUNT], flat[-1]
+    inputs, needs = flat[_FIRST : _FIRST + _COUNT], flat[-1]
     return tuple(torch.empty_like(x) if x is not None and need else None for x, need in zip(inputs, needs, strict=True))
 
 
-def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
-    saved, settings = _SEED + 1, _SEED + 1 + len(_SAVED)
-    gradients = _backward_fake(*flat)
+def _backward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
+    saved, at = _SEED + 1, _SEED + 1 + len(_SAVED)
+    settings = flat[at : at + len(Settings._fields)]
+    gradients, call = _backward_fake(*flat), Call(*flat[-len(Call._fields) - 1 : -1])
+    if call.backend == "triton":
+        from gattn.kernels import attention as triton
+
+        inputs = Inputs(*flat[_FIRST:_SEED])
+        triton.backward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, flat[saved:at], gradients)
+        return gradients
     _C.attention_backward(
         capsule(flat[0]),
-        _capsules(Inputs._fields, flat[1:_SEED]),
-        flat[settings : settings + len(Settings._fields)],
+        _capsules(Inputs._fields, flat[_FIRST:_SEED]),
+        settings,
         seed_value(flat[_SEED]),
-        _capsules(_SAVED, flat[saved:settings]),
+        _capsules(_SAVED, flat[saved:at]),
         _capsules(_NAMES, gradients),
         torch.get_num_threads(),
     )
@@ -172,7 +198,7 @@ def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
 
 
 def _setup_double(ctx: Any, flat: tuple[Any, ...], _: Any) -> None:
-    tensors = 1 + _COUNT + 1 + 2 + 3  # graph, inputs, seed and row statistics, gradients
+    tensors = _FIRST + _COUNT + 1 + 1 + len(_SAVED)  # graph and groups, inputs, seed, what is saved, gradients
     ctx.settings = Settings(*flat[tensors : tensors + len(Settings._fields)])
     ctx.arguments = len(flat)
     ctx.num_edges, ctx.num_dst = flat[tensors + len(Settings._fields) :][:2]
@@ -180,8 +206,8 @@ def _setup_double(ctx: Any, flat: tuple[Any, ...], _: Any) -> None:
 
 
 def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    packed, *rest = ctx.saved_tensors
-    inputs, seed, grads = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 3 :]
+    packed, _, *rest = ctx.saved_tensors
+    inputs, seed, grads = Inputs(*rest[: _COUNT + 1]), rest[_COUNT + 1], rest[_COUNT + 4 :]
     graph = unpack_graph(packed, ctx.num_dst, num_edges=ctx.num_edges)
     wanted = [i for i, grad in enumerate(grads) if grad is not None]
 
@@ -193,23 +219,27 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
     grad_of_grads: list[Tensor | None] = [None, None, None]
     for i, grad in zip(wanted, found[_COUNT:], strict=True):
         grad_of_grads[i] = grad
-    result = [None, *found[:_COUNT], None, None, None, *grad_of_grads]
+    result = [None, None, *found[:_COUNT], *[None] * 4, *grad_of_grads]
     return (*result, *[None] * (ctx.arguments - len(result)))
 
 
-_TENSORS = ", ".join(["Tensor graph", *(f"Tensor? {name}" for name in Inputs._fields), "Tensor? seed"])
-_CALL = "SymInt num_edges, SymInt num_dst, bool with_alpha, bool with_edge"
+_TENSORS = ", ".join(
+    ["Tensor graph", "Tensor? groups", *(f"Tensor? {name}" for name in Inputs._fields), "Tensor? seed"]
+)
+_CALL = "SymInt num_edges, SymInt num_dst, bool with_alpha, bool with_edge, SymInt[] group_sizes, str backend"
 _attention_backward = register(
-    f"attention_backward({_TENSORS}, Tensor row_stats, Tensor? grad_out, Tensor? grad_alpha, Tensor? grad_edge, "
-    f"{_SETTINGS}, {_CALL}, bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
-    cpu=_backward_cpu,
+    f"attention_backward({_TENSORS}, Tensor row_stats, Tensor? out, Tensor? grad_out, Tensor? grad_alpha, "
+    f"Tensor? grad_edge, {_SETTINGS}, {_CALL}, bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
+    cpu=_backward_kernel,
+    cuda=True,
     fake=_backward_fake,
     setup_context=_setup_double,
     backward=_double_backward,
 )
 _attention = register(
     f"attention({_TENSORS}, {_SETTINGS}, {_CALL}) -> (Tensor, Tensor, Tensor, Tensor)",
-    cpu=_forward_cpu,
+    cpu=_forward,
+    cuda=True,
     fake=_forward_fake,
     setup_context=_setup_context,
     backward=_backward,

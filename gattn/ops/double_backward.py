@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.func import vjp
 
-from gattn.backends import _C
+from gattn import packed as layout
 from gattn.graph import Graph
 
 
 def unpack_graph(packed: Tensor, num_dst: int, *, num_src: int | None = None, num_edges: int | None = None) -> Graph:
     """The Graph whose packed adjacency an op was given; of ``num_src`` and ``num_edges`` one tells the other."""
-    rest = packed.numel() - _C.GRAPH_HEADER - num_dst - 2
+    rest = packed.numel() - layout.numel(0, num_dst, 0)
     if num_edges is None:
         assert num_src is not None
         num_edges = (rest - num_src) // 5

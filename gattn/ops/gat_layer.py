@@ -11,6 +11,7 @@ from gattn import reference
 from gattn.backends import _C, select_backend
 from gattn.graph import Graph
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
+from gattn.ops.gat import gat
 from gattn.ops.library import register, run_core, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 
@@ -66,7 +67,22 @@ def gat_layer(
     if a_edge is not None:
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
     check_dropout(dropout_p)
-    if select_backend(backend, x.device) == "reference":
+    chosen = select_backend(backend, x.device)
+    if chosen == "triton":
+        return _by_attention(
+            x,
+            att_src,
+            att_dst,
+            graph,
+            a_edge,
+            bias,
+            negative_slope=negative_slope,
+            dropout_p=dropout_p,
+            seed=seed,
+            return_attention=return_attention,
+            backend=chosen,
+        )
+    if chosen == "reference":
         result = reference.gat_layer(
             x,
             att_src,
@@ -93,6 +109,26 @@ def gat_layer(
         return_attention,
     )
     return (out, alpha) if return_attention else out
+
+
+def _by_attention(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    graph: Graph,
+    a_edge: Tensor | None,
+    bias: Tensor | None,
+    **options: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The layer on a backend that has no kernel of its own for it. ``options`` are :func:`gat`'s."""
+    wide = x.to(att_src.dtype)
+    a_src, a_dst = (wide * att_src).sum(-1), (wide * att_dst).sum(-1)
+    out, alpha = gat(x, a_src, a_dst, graph, a_edge, **options), None
+    if options["return_attention"]:
+        out, alpha = out
+    if bias is not None:
+        out = (out + bias.view(x.shape[1:])).to(x.dtype)
+    return out if alpha is None else (out, alpha)
 
 
 def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:

@@ -59,7 +59,7 @@ def gt(
         return_attention: Returns ``alpha`` too, ``[E, H]`` after dropout, in the caller's edge order and the
             accumulate dtype (float32; float64 for float64), differentiable. ``"before_dropout"`` for the weights
             that dropout has not touched.
-        backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         ``out`` ``[N_dst, H, C]`` in the features' dtype, or a tuple of ``out``, ``alpha`` (with
@@ -96,10 +96,10 @@ def gt(
 def _check_edge_weight(weight: Tensor | None, q: Tensor, graph: Graph) -> Tensor | None:
     if weight is None:
         return None
-    heads = q.shape[1]
+    heads, given = q.shape[1], weight
     if weight.dim() == 1:
         weight = check_logits("edge_weight", weight, (graph.num_edges,), q.dtype, graph)
         weight = weight.unsqueeze(1).expand(-1, heads)
     weight = check_logits("edge_weight", weight, (graph.num_edges, heads), q.dtype, graph)
-    check_not_negative("'edge_weight'", weight, "It multiplies the exponential of the scores.")
+    check_not_negative("'edge_weight'", given, "It multiplies the exponential of the scores.")
     return weight

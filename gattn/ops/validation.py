@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.reference.dropout import accumulate_dtype
 
 DISTANCES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: Tensors without a negative entry, and their versions when that was seen.
+_not_negative: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -140,9 +145,18 @@ def _check_distance(distance: Tensor, graph: Graph) -> None:
 
 
 def check_not_negative(name: str, x: Tensor, advice: str) -> None:
-    """Raises ValueError for a negative entry; a compiled program raises RuntimeError while it runs."""
+    """Raises ValueError for a negative entry; a compiled program raises RuntimeError while it runs.
+
+    Looks at a tensor once, as long as it is not changed in place: on a GPU it has to wait for the answer.
+    """
     expected = f"Expected {name} >= 0"
     if torch.compiler.is_compiling():
         torch._assert_async((x >= 0).all(), f"{expected}. {advice}")
-    elif x.numel() and bool((least := x.min()) < 0):
+        return
+    keeps_version = not x.is_inference() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if keeps_version and _not_negative.get(x) == x._version:
+        return
+    if x.numel() and bool((least := x.min()) < 0):
         raise ValueError(f"{expected} (got {least.item()}). {advice}")
+    if keeps_version:
+        _not_negative[x] = x._version

@@ -17,9 +17,9 @@ def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def draw_seed() -> Tensor:
-    """A dropout seed from torch's default generator, so that ``torch.manual_seed`` reproduces the masks."""
-    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
+def draw_seed(device: torch.device | None = None) -> Tensor:
+    """A dropout seed from the device's default generator, so that ``torch.manual_seed`` reproduces the masks."""
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
 
 
 def philox(seed: int | Tensor, edge_id: Tensor, head_group: int) -> list[Tensor]:

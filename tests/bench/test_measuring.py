@@ -81,7 +81,7 @@ def test_modifiers_and_half_precision_are_measured_against_the_plain_op(
     assert set(found) == {"plain", "dropout", "lipschitz", "decay", "sink", "bf16"}
     assert set(variants.ratios(found)) == set(found) - {"plain"}
     options = variants.modifiers(problem.layer, problem.case, torch.Generator())
-    gradients = {name: len(variants._leaves(given)) for name, given in options.items()}
+    gradients = {name: len(variants.leaves_of(given)) for name, given in options.items()}
     assert gradients == {"dropout": 0, "lipschitz": 3, "decay": 1, "sink": 2}
 
 

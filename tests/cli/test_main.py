@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from gattn.kernels import choices
 
+import gattn
 from gattn import terminal
 from gattn.cli import COMMANDS
 
@@ -46,6 +48,8 @@ def test_version(gattn_command):
         ["check", "--dtype", "fp8"],
         ["check", "--backend", "fly"],
         ["check", "--against", "/no/such/file"],
+        ["info", "--kernels", "4"],
+        ["info", "--kernels", "0x4"],
     ],
 )
 def test_bad_usage_is_status_2_and_no_traceback(gattn_command, arguments):
@@ -124,3 +128,27 @@ def test_table_aligns_numbers_to_the_right():
         "a      1",
         "bc    20",
     ]
+
+
+def test_info_names_every_backend(gattn_command):
+    """Triton's with the reason where it cannot be used."""
+    _, out, _ = gattn_command("info")
+    for name, (usable, reason) in gattn.backends().items():
+        assert f"  {name:<14} {'usable' if usable else 'not usable'}: {reason}" in out
+
+
+def test_the_kernels_block_sizes(gattn_command):
+    status, out, _ = gattn_command("info", "--kernels", "3x5", "1x300", "--json")
+    assert status == 0
+    blocks = json.loads(out)
+    assert {block["shape"] for block in blocks} == {"3x5", "1x300"}
+    assert {block["kernel"] for block in blocks} == set(choices.ELEMENTS)
+    for block in blocks:
+        heads, channels = map(int, block["shape"].split("x"))
+        assert 1 <= block["heads"] < 2 * heads
+        assert 1 <= block["channels"] < 2 * channels
+        if block["kernel"] in ("forward", "target", "source"):
+            assert block["channels"] >= channels
+    status, out, _ = gattn_command("info", "--kernels")
+    assert status == 0
+    assert {line.split()[2] for line in out.splitlines()[2:]} == {"1x64", "4x32", "8x8"}

@@ -14,6 +14,7 @@ from gattn.graph import _cache
 
 Function = Callable[..., Any]
 build = torch.ops.gattn.build_graph.default
+group = torch.ops.gattn.group_nodes.default
 
 
 def compiled(function: Function) -> Function:
@@ -75,3 +76,19 @@ def test_the_number_of_nodes_is_needed(edges_of: Function) -> None:
 def test_opcheck(self_loops: bool, edges_of: Function) -> None:
     torch.library.opcheck(build, (edges_of(5, 5, 9), 5, 6, False, self_loops))
     torch.library.opcheck(build, (torch.empty(2, 0, dtype=torch.int32), 0, 3, True, self_loops))
+    torch.library.opcheck(build, (edges_of(5, 5, 9), 5, 6, False, self_loops, True))
+
+
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_degree_groups(self_loops: bool, edges_of: Function) -> None:
+    """Found in the program, with bounds for sizes; by the op, exact data."""
+    program = compiled(lambda edges, nodes: Graph.from_edge_index(edges, nodes, self_loops=self_loops).groups)
+    for i, (nodes, edges) in enumerate([(11, 19), (7, 30)]):
+        edge_index = edges_of(nodes, nodes, edges)
+        with torch.compiler.set_stance("fail_on_recompile" if i else "default"):
+            data, sizes = program(edge_index, nodes)
+        graph = Graph.from_edge_index(edge_index, nodes, self_loops=self_loops)
+        assert torch.equal(data, graph.groups.data)
+        assert all(exact <= bound for exact, bound in zip(graph.groups.sizes, sizes, strict=True))
+        assert torch.equal(build(edge_index, nodes, nodes, False, self_loops, True)[2], graph.groups.data)
+        torch.library.opcheck(group, (graph.data, nodes, nodes, graph.num_edges))

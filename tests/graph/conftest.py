@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from gattn import Graph
+from gattn import Graph, core_graph, device_graph
+
+
+@pytest.fixture(scope="module", params=["compiled core", "PyTorch"])
+def builder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Builds every graph in the compiled core, then with PyTorch's operations as on other devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "PyTorch":
+            patch.setattr(core_graph, "build", device_graph.build)
+        yield
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch_geometric.utils import add_self_loops, remove_self_loops
 
 from gattn import Graph
 
+pytestmark = pytest.mark.usefixtures("builder")
 Assert = Callable[[Graph, Tensor, int, int], None]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gattn import Graph
 
+pytestmark = pytest.mark.usefixtures("builder")
 LOOP = torch.tensor([[0, 1], [1, 0]])
 
 

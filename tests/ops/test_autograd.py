@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from gattn import Graph, ops
+from gattn.ops.attention import Call
 from gattn.reference.attention import Inputs, Settings
 
 Function = Callable[..., Any]
@@ -201,14 +202,14 @@ def attention_arguments(score: str, graph: Graph, *, half: bool) -> dict[str, An
     has_values = score != "edge_softmax"
     given = given._replace(divisor=draw(n, h).abs() + 1, sink_logit=draw(n, h), hop=draw(h), distance=torch.arange(e))
     settings = Settings(score, 0.2, clip=0.5, epsilon=1e-6, gamma=0.5, dropout_p=0.5, undropped=True)
-    call = (e, n, True, score == "gt")
-    forward = (graph.data, *given, torch.tensor(5), *settings, *call)
+    call = Call(e, n, True, score == "gt", (), "cpu")
+    forward = (graph.data, None, *given, torch.tensor(5), *settings, *call)
     with torch.no_grad():
         out, row_stats, alpha, edge = torch.ops.gattn.attention(*forward)
     grads = (draw(*out.shape, dtype=out.dtype) if has_values else None, draw(*alpha.shape))
     grad_edge = draw(*edge.shape, dtype=edge.dtype) if score == "gt" else None
     needs = [x is not None for x in given[:-1]]
-    backward = (graph.data, *given, torch.tensor(5), row_stats, *grads, grad_edge, *settings, *call, needs)
+    backward = (graph.data, None, *given, torch.tensor(5), row_stats, None, *grads, grad_edge, *settings, *call, needs)
     return {"attention": forward, "attention_backward": backward}
 
 
@@ -237,4 +238,5 @@ def test_opcheck_of_every_score(score: str, name: str, graph: Graph) -> None:
 
 
 def test_opcheck_of_the_neighbourhoods_maximum(graph: Graph) -> None:
-    torch.library.opcheck(torch.ops.gattn.first_largest.default, (torch.rand(graph.num_src, 2), graph.data, 4))
+    arguments = (torch.rand(graph.num_src, 2), graph.data, None, graph.num_edges, graph.num_dst, (), "cpu")
+    torch.library.opcheck(torch.ops.gattn.first_largest.default, arguments)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gattn import Decay, Graph, Lipschitz, Sink, ops
+from gattn.ops.attention import Call
 from gattn.reference.attention import Inputs, Settings
 
 Function = Callable[..., Any]
@@ -177,6 +178,27 @@ def test_wrong_modifier(
         getattr(ops, op)(**arguments[op], graph=graph, backend=backend, **{name: modifier})
 
 
+def test_a_distance_is_looked_at_again_only_after_a_change(
+    graph: Graph, arguments: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU every look is a synchronisation."""
+    looks, least = [], Tensor.min
+    monkeypatch.setattr(Tensor, "min", lambda x, *rest: looks.append(x) or least(x, *rest))
+    decay = Decay(HOPS.clone(), HOP, 0.5)
+    for _ in range(3):
+        ops.gat(**arguments["gat"], graph=graph, decay=decay)
+    assert len(looks) == 1
+    decay.distance[0] = -3
+    with pytest.raises(ValueError, match=r">= 0 \(got -3\)"):
+        ops.gat(**arguments["gat"], graph=graph, decay=decay)
+    with torch.inference_mode():
+        unversioned = Decay(HOPS.clone(), HOP, 0.5)
+        ops.gat(**arguments["gat"], graph=graph, decay=unversioned)
+        unversioned.distance[0] = -1
+        with pytest.raises(ValueError, match=r">= 0 \(got -1\)"):
+            ops.gat(**arguments["gat"], graph=graph, decay=unversioned)
+
+
 def test_edge_softmax_has_no_values_for_a_sink(graph: Graph, arguments: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="sink without 'value'"):
         ops.edge_softmax(**arguments["edge_softmax"], graph=graph, sink=Sink(NODES, torch.rand(H, C)))
@@ -219,11 +241,11 @@ def attention(
     packed: Tensor, given: Inputs, score: str = "gat", *, backward: bool = False, **settings: Any
 ) -> tuple[Any, ...]:
     """Arguments of the op behind all scores, or of its backward."""
-    numbers = (*Settings(score)._replace(**settings), E, N, True, False)
+    numbers = (*Settings(score)._replace(**settings), *Call(E, N, True, False, (), "cpu"))
     if not backward:
-        return (packed, *given, None, *numbers)
-    saved = (torch.zeros(N, 2, H), torch.ones(N, H, C), None, None)
-    return (packed, *given, None, *saved, *numbers, [x is not None for x in given[:-1]])
+        return (packed, None, *given, None, *numbers)
+    saved = (torch.zeros(N, 2, H), None, torch.ones(N, H, C), None, None)
+    return (packed, None, *given, None, *saved, *numbers, [x is not None for x in given[:-1]])
 
 
 @pytest.mark.parametrize(
@@ -263,7 +285,7 @@ def test_garbage_for_a_graph_is_refused(
         ),
         "attention": attention(packed, Inputs(v=x, a_src=a_src)),
         "attention_backward": attention(packed, Inputs(v=x, a_src=a_src), backward=True),
-        "first_largest": (a_src, packed, N),
+        "first_largest": (a_src, packed, None, E, N, (), "cpu"),
     }
     for name, given in calls.items():
         with pytest.raises(ValueError, match=r"packed adjacency of a gattn\.Graph"):
@@ -322,14 +344,14 @@ def test_what_the_core_refuses(case: str, graph: Graph) -> None:
 def test_the_core_refuses_results_and_gradients_of_other_shapes(graph: Graph) -> None:
     given = Inputs(v=X, a_src=NODES)
     forward, backward = (list(attention(graph.data, given, backward=b)) for b in (False, True))
-    for place, wrong in ((-4, E - 1), (-3, N + 1)):
+    for place, wrong in ((-6, E - 1), (-5, N + 1)):
         with pytest.raises(ValueError, match="to have shape"):
             torch.ops.gattn.attention(*forward[:place], wrong, *forward[place + 1 :])
-    first = 1 + len(Inputs._fields) + 1
+    first = 2 + len(Inputs._fields) + 1
     for place, wrong in (
         (first, torch.zeros(N, 2, H + 1)),
-        (first + 1, torch.ones(N - 1, H, C)),
-        (first + 2, LOGITS[1:]),
+        (first + 2, torch.ones(N - 1, H, C)),
+        (first + 3, LOGITS[1:]),
     ):
         with pytest.raises(ValueError, match="to have shape"):
             torch.ops.gattn.attention_backward(*backward[:place], wrong, *backward[place + 1 :])

@@ -1,0 +1,106 @@
+"""The report as a page: what holds, what does not, and how fast what holds is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from gattn.bench.gpu.contenders import TITLES
+from gattn.bench.gpu.task import STATUSES, Result
+from gattn.bench.report import markdown, seconds, size, times
+
+Results = dict[str, Result]
+
+
+def _of(results: Results, step: str) -> Iterator[tuple[list[str], Result]]:
+    """A step's results with the rest of their keys."""
+    for key, result in results.items():
+        name, *rest = key.split("/")
+        if name == step:
+            yield rest, result
+
+
+def checks(results: Results) -> str:
+    """How many results of every step are what, and every one that is bad."""
+    counts: dict[str, Counter[str]] = {}
+    for key, result in results.items():
+        counts.setdefault(key.split("/")[0], Counter())[result["status"]] += 1
+    rows = [[step, *(str(count[status] or "") for status in STATUSES)] for step, count in counts.items()]
+    bad = [
+        f"- `{key}` {result['status']}: {result['reason']}" for key, result in results.items() if result.get("reason")
+    ]
+    return "\n\n".join([markdown(["step", *STATUSES], rows), *(["\n".join(bad)] if bad else [])])
+
+
+def bandwidths(results: Results) -> str:
+    """Copying, and gathering by size of the table."""
+    rows = [
+        [graph, dtype, f"{found['copy'] / 1e9:.0f} GB/s", f"{found['gather'] / 1e9:.0f} GB/s"]
+        for (graph, dtype), found in _of(results, "bandwidth")
+        if found["status"] == "green"
+    ]
+    return markdown(["table of", "dtype", "copy, read + written", "random rows, read"], rows) if rows else ""
+
+
+def ops(results: Results) -> str:
+    """The ops' times, the least times, and what part of one the other is."""
+    rows = []
+    for chosen, found in _of(results, "ops"):
+        if found["status"] != "green":
+            continue
+        row = list(chosen)
+        for part in ("forward", "backward"):
+            limit, share = (found.get(name, {}).get(part) for name in ("limit", "of_limit"))
+            row += [
+                seconds(found["times"][part]["median"]),
+                "" if limit is None else seconds(limit),
+                "" if share is None else f"{share:.0%}",
+            ]
+        rows.append(row)
+    header = ["op of layer", "graph", "dtype", "forward", "limit", "of it", "backward", "limit", "of it"]
+    return markdown(header, rows) if rows else ""
+
+
+def _contender(found: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    cells = []
+    for part in ("forward", "step"):
+        if part not in found:
+            cells += ["", ""]
+            continue
+        median = found[part]["median"]
+        cells += [seconds(median), times(median / own[part]["median"]) if part in own else ""]
+    peak = found.get("peak_bytes")
+    error = max(found.get("errors", {}).values(), default=None)
+    return [*cells, "" if peak is None else size(peak), "" if error is None else f"{error:.0e}"]
+
+
+def layers(results: Results) -> str:
+    """Every contender of every problem: a row, or what became of it."""
+    rows = []
+    for chosen, result in _of(results, "layers"):
+        for name, found in result.get("contenders", {}).items():
+            cells = _contender(found, result["contenders"]["gattn"])
+            if found["status"] != "green":
+                cells[0] = found["status"]
+            rows.append([*chosen, TITLES.get(name, name), *cells])
+    header = ["layer", "graph", "dtype", "", "forward", "/ gattn", "+ backward", "/ gattn", "peak memory", "error"]
+    return markdown(header, rows) if rows else ""
+
+
+def page(data: dict[str, Any], late: list[str]) -> str:
+    """All of it."""
+    results = data["results"]
+    parts = [f"# {data['machine']['device']['name']}", checks(results)]
+    for title, text in (
+        ("Bandwidths", bandwidths(results)),
+        ("Ops against the limit", ops(results)),
+        ("Layers", layers(results)),
+    ):
+        if text:
+            parts += [f"## {title}", text]
+    if late:
+        parts.append(
+            f"No time was left for {len(late)} tasks; the next run goes on with them: {', '.join(late[:5])} ..."
+        )
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,50 @@
+"""Triton's interpreter, which runs the kernels on CPU tensors with ``TRITON_INTERPRET=1``, made to round as GPUs do.
+
+It cuts bfloat16 off where GPUs round to nearest, and it looks through all of ``triton.language`` at every call of a
+device function, most of the time that a kernel takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+
+
+def repair() -> None:
+    """Patches the interpreter of this process; a second call changes nothing."""
+    if interpreter._patch_lang is not _patch_once:
+        interpreter._patch_lang = _patch_once
+        interpreter.InterpreterBuilder.cast_impl = _cast
+
+
+_convert = interpreter.InterpreterBuilder.cast_impl
+_patch = interpreter._patch_lang
+_patched: set[frozenset[str]] = set()
+
+
+def _cast(self: Any, src: Any, dst_type: Any) -> Any:
+    types = src.dtype.scalar, dst_type.scalar
+    if types == (tl.float32, tl.bfloat16):
+        rounded = torch.from_numpy(np.ascontiguousarray(src.data)).bfloat16().view(torch.int16)
+        return interpreter.TensorHandle(rounded.numpy().view(np.uint16).reshape(src.data.shape), tl.bfloat16)
+    if types == (tl.bfloat16, tl.float32):
+        return interpreter.TensorHandle((src.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+    return _convert(self, src, dst_type)
+
+
+def _patch_once(function: Any) -> Any:
+    """Leaves the language patched for the life of the process: in one that interprets nothing else uses it."""
+    languages = frozenset(
+        module.__name__
+        for module in function.__globals__.values()
+        if inspect.ismodule(module) and module in (tl, tl.core)
+    )
+    if languages not in _patched:
+        _patched.add(languages)
+        _patch(function)
+    return interpreter._LangPatchScope()

@@ -1,0 +1,81 @@
+"""Launches the kernels as on a GPU, with a driver that runs nothing, for graphs of many sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from gattn.kernels import attention, d_pass, forward, reductions, source_pass, target_pass
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import CompiledKernel
+from triton.runtime import driver
+
+from gattn import Graph
+from gattn.ops.attention import Call
+from gattn.reference.attention import Inputs, Settings
+
+KERNELS = {
+    "forward": forward.forward_kernel,
+    "alpha": forward.alpha_kernel,
+    "d": d_pass.d_kernel,
+    "target": target_pass.target_kernel,
+    "source": source_pass.source_kernel,
+    "programs": reductions.sum_programs_kernel,
+}
+
+
+class NoDriver:
+    """An H100 that no kernel reaches."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+launched: list[str] = []
+
+
+def _keep_off(kernel: Any) -> None:
+    kernel.module = kernel.function = 0
+    kernel._run = lambda *_: launched.append(kernel.metadata.name)
+
+
+def _run(nodes: int, edges: int) -> None:
+    graph = Graph.from_edge_index(torch.randint(nodes, (2, edges)), nodes)
+    features = [torch.randn(nodes, 2, 8) for _ in range(3)]
+    inputs = Inputs(*features, sink_logit=torch.randn(nodes, 2), sink_value=torch.randn(2, 8))
+    out, stats, alpha = torch.empty(nodes, 2, 8), torch.empty(nodes, 2, 2), torch.empty(edges, 2)
+    call = Call(edges, nodes, True, False, graph.groups.sizes, "triton")
+    settings, seed = Settings("dot", scale=0.3, dropout_p=0.5), torch.tensor(3)
+    attention.forward(graph.data, graph.groups.data, inputs, settings, seed, call, (out, stats, alpha, None))
+    found: list[Tensor | None] = [None if x is None else torch.empty_like(x) for x in inputs[:-1]]
+    attention.backward(
+        graph.data, graph.groups.data, inputs, settings, seed, call, (stats, None, out, alpha, None), found
+    )
+
+
+def main() -> None:
+    driver.set_active(NoDriver())
+    CompiledKernel._init_handles = _keep_off
+    for nodes, edges in ((50, 3000), (1, 1), (16, 64), (17, 65), (1000, 5000)):
+        _run(nodes, edges)
+    # Small and middle rows; the others have no groups.
+    expected = {name: 1 if name in ("alpha", "programs") else 2 for name in KERNELS}
+    compiled = {name: len(kernel.device_caches[0][0]) for name, kernel in KERNELS.items()}
+    assert compiled == expected, compiled
+    assert {f"{name}_kernel" for name in KERNELS} - {"programs_kernel"} <= {*launched}, launched
+
+
+if __name__ == "__main__":
+    assert not triton.knobs.runtime.interpret
+    main()

@@ -1,0 +1,43 @@
+"""What does not need the interpreter: errors without a GPU, and compilation for GPUs that are not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gattn
+from gattn import Graph, ops
+
+
+def test_cpu_tensors_are_refused() -> None:
+    graph = Graph.from_edge_index(torch.tensor([[0], [1]]), 2)
+    with pytest.raises(ValueError, match=r"Expected tensors on a GPU for backend 'triton' \(got device 'cpu'\)"):
+        ops.edge_softmax(torch.zeros(1, 1), graph, backend="triton")
+
+
+def test_reason_is_given() -> None:
+    usable, reason = gattn.backends()["triton"]
+    assert usable == torch.cuda.is_available()
+    assert reason
+
+
+def test_neither_import_nor_cpu_ops_import_triton() -> None:
+    code = (
+        "import sys, torch, gattn, gattn.kernels; g = gattn.Graph.from_edge_index(torch.tensor([[0], [1]]), 2);"
+        "gattn.ops.edge_softmax(torch.zeros(1, 1), g); gattn.backends();"
+        "assert not {'gattn.kernels.attention', 'triton.language'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_of_nodes_and_edges_do_not_recompile() -> None:
+    """Launches as on a GPU, up to the driver, which is a stand-in (``compile_only.py``)."""
+    script = Path(__file__).with_name("compile_only.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr[-3000:]
