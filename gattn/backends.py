@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import threading
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -53,14 +55,24 @@ def interprets_triton() -> bool:
 
 
 @cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _missing_triton() -> str:
+    """Why Triton's package cannot be used, or nothing. Does not import it: that is left to the first call."""
+    spec = importlib.util.find_spec("triton")
+    if spec is None or spec.origin is None:
+        return "the package triton is not installed; run 'pip install triton'"
+    from gattn.kernels import require_triton  # of a source tree that is not installed there is none
+
+    found = re.search(r"^__version__ = ['\"](.+?)['\"]", Path(spec.origin).read_text(), re.MULTILINE)
+    try:
+        require_triton(found[1] if found else "0.0")
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def _find_triton() -> tuple[bool, str]:
-    """Without importing it: that is left to the first call."""
-    if not _has_triton():
-        return False, "the package triton is not installed; run 'pip install triton'"
+    if _missing_triton():
+        return False, _missing_triton()
     if interprets_triton():
         return True, "interpreted, TRITON_INTERPRET=1 is set"
     if torch.cuda.is_available():
@@ -96,7 +108,8 @@ def select_backend(backend: str | None, device: torch.device) -> str:
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            return "triton" if device.type == "cuda" and _has_triton() and not interprets_triton() else "reference"
+            usable = device.type == "cuda" and not interprets_triton() and not _missing_triton()
+            return "triton" if usable else "reference"
         name = "cpu"
     elif name not in BACKENDS:
         _check_name(name)
@@ -114,8 +127,8 @@ def select_backend(backend: str | None, device: torch.device) -> str:
 
 
 def _check_triton(device: torch.device) -> None:
-    if not _has_triton():
-        raise RuntimeError(f"Backend 'triton' is not usable: {_find_triton()[1]}")
+    if _missing_triton():
+        raise RuntimeError(f"Backend 'triton' is not usable: {_missing_triton()}")
     if device.type != ("cpu" if interprets_triton() else "cuda"):
         wanted = (
             "the CPU for backend 'triton' with TRITON_INTERPRET=1"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import triton
 from torch import Tensor
 
 from gattn.backends import interprets_triton
 from gattn.reference.attention import Inputs, Settings
 
+from . import require_triton
 from .choices import power_of_two
 from .d_pass import d_kernel, d_of_out_kernel
 from .forward import alpha_kernel, forward_kernel, merge_kernel
@@ -21,6 +23,7 @@ from .source_pass import source_kernel
 from .target_pass import target_kernel
 from .walk import Walk, walks
 
+require_triton(triton.__version__)
 if interprets_triton():
     from .interpreter import repair
 

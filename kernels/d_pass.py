@@ -41,7 +41,7 @@ def d_kernel(
     rows = find_rows(tl.program_id(0), graph, groups, ptr_at, counts_at, order_at, chunk_ptr_at, chunk_hub_at, chunk, s)
     target = load_target(rows, inputs, grads, columns, s)
     att = load_parameters(inputs.att, columns, s)
-    d = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
+    d = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
     for step in range(steps(rows, s)):
         slot, inside = slots(rows, step, s)
         node = tl.load(graph + node_at + slot, mask=inside, other=0)

@@ -6,10 +6,10 @@ import triton.language as tl
 
 @triton.jit
 def _key(k, e):
-    if e is None:
-        return k
-    else:
+    if isinstance(e, tl.tensor):
         return k + e
+    else:
+        return k
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from .tiles import load_heads
 
 
 class Target(NamedTuple):
-    """A target's numbers, ``[rows, 1 or lanes, heads, ...]``; ``None`` where it has none."""
+    """A target's numbers, ``[rows, 1 or lanes, heads, ...]``; ``()`` where it has none."""
 
     q: Any
     a_dst: Any
@@ -63,33 +63,33 @@ def edge_terms(
     """``known`` is dalpha where an earlier pass has left it."""
     a_edge = load_heads(inputs.a_edge, edge, inside, columns, s)
     argument = raw_score(target.q, source.k, e, att, source.a_src, target.a_dst, a_edge, s)
-    if target.divisor is not None:
+    if isinstance(target.divisor, tl.tensor):
         argument = argument / target.divisor
     activated = activate(argument, s)
     score = activated
-    mask = None
-    by_hop = None
+    mask = ()
+    by_hop = ()
     if inputs.distance is not None:
         mask, by_hop = decay(inputs.distance, inputs.hop, edge, inside, columns, s)
         score = activated * mask
     softmax = tl.where(inside[:, :, None], tl.exp(score - target.maximum) / target.total, 0.0)
     share = weighted(softmax, inputs.edge_weight, edge, inside, columns, s)
 
-    factor = None
+    factor = ()
     if s.dropout:
         factor = dropout_factors(seed, edge, threshold, keep, s)
-    if known is not None:
+    if isinstance(known, tl.tensor):
         dalpha = known
     else:
-        dalpha = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
-        if target.grad_out is not None:
+        dalpha = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
+        if isinstance(target.grad_out, tl.tensor):
             dalpha += tl.sum(target.grad_out * value_of(source.k, source.v, e, s), 3)
         given = load_heads(grad_alpha, edge, inside, columns, s)
-        if given is not None and not s.undropped:
+        if isinstance(given, tl.tensor) and not s.undropped:
             dalpha += given
-        if factor is not None:
+        if isinstance(factor, tl.tensor):
             dalpha *= factor
-        if given is not None and s.undropped:
+        if isinstance(given, tl.tensor) and s.undropped:
             dalpha += given
     return Terms(argument, activated, mask, by_hop, softmax, share, factor, dalpha)
 
@@ -99,26 +99,26 @@ def edge_gradient(terms, d, divisor, inputs, edge, inside, columns, s: tl.conste
     """From D ``[rows, 1 or lanes, heads]`` back to the score."""
     by_weight = terms.softmax * (terms.dalpha - d)
     ds = weighted(by_weight, inputs.edge_weight, edge, inside, columns, s)
-    hop = None
-    if terms.mask is not None:
+    hop = ()
+    if isinstance(terms.mask, tl.tensor):
         ds = ds * terms.mask
         hop = ds * terms.activated * terms.by_hop
     dx = through_activation(ds, terms.argument, s)
-    dc = None
-    if divisor is not None:
+    dc = ()
+    if isinstance(divisor, tl.tensor):
         dc = dx * terms.argument
         dx = dx / divisor
     weight = terms.share
-    if terms.factor is not None:
+    if isinstance(terms.factor, tl.tensor):
         weight = weight * terms.factor
     return EdgeGradient(dx, by_weight, hop, dc, weight)
 
 
 @triton.jit
 def load_divisor(divisor, index, exist, columns, s: tl.constexpr):
-    """1 where there is nothing; ``None`` of ``None``."""
+    """1 where there is nothing; ``()`` of ``None``."""
     if divisor is None:
-        return None
+        return ()
     else:
         loaded = load_heads(divisor, index, exist, columns, s)
         return tl.where(exist[:, :, None] & columns.head_exists, loaded, 1.0)

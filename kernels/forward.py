@@ -34,7 +34,7 @@ def _merge(maximum, total, values):
     largest = tl.max(maximum, 1, keep_dims=True)
     part = tl.exp(maximum - finite(largest))
     total = tl.sum(total * part, 1, keep_dims=True)
-    if values is not None:
+    if isinstance(values, tl.tensor):
         values = tl.sum(values * part[:, :, :, None], 1, keep_dims=True)
     return largest, total, values
 
@@ -43,23 +43,24 @@ def _merge(maximum, total, values):
 def _finish(rows, maximum, total, values, inputs, results, columns, s: tl.constexpr):
     """Takes epsilon and the sink into a row's sum, and writes the row."""
     sink = load_heads(inputs.sink_logit, rows.node, rows.exist, columns, s)
-    share = None
     largest = maximum
-    if sink is not None:
+    if isinstance(sink, tl.tensor):
         largest = tl.maximum(maximum, sink)
-        part = tl.exp(maximum - largest)
+    if inputs.edge_weight is not None:
+        largest = finite(largest)  # of a row in which every edge has weight 0
+    if isinstance(sink, tl.tensor):
+        part, share = tl.exp(maximum - largest), tl.exp(sink - largest)
         total = total * part
-        if values is not None:
+        if isinstance(values, tl.tensor):
             values = values * part[:, :, :, None]
+            if inputs.sink_value is not None:  # before the sum takes the share: Triton 3.6 fails on the other order
+                values = values + share[:, :, :, None] * load_parameters(inputs.sink_value, columns, s)
     if s.epsilon > 0:
         total = total + tl.where(largest == -float("inf"), 0.0, s.epsilon * tl.exp(-largest))
-    if sink is not None:
-        share = tl.exp(sink - largest)
+    if isinstance(sink, tl.tensor):
         total = total + share
     store_statistics(results.stats, rows.node, rows.exist, columns, largest, total, s)
-    if values is not None:
-        if share is not None and inputs.sink_value is not None:
-            values = values + share[:, :, :, None] * load_parameters(inputs.sink_value, columns, s)
+    if isinstance(values, tl.tensor):
         by = tl.where(total == 0.0, 1.0, total)  # of a row without edges
         store_features(results.out, rows.node, rows.exist, columns, values / by[:, :, :, None], s)
 
@@ -90,12 +91,12 @@ def forward_kernel(
     att = load_parameters(inputs.att, columns, s)
     a_dst = load_heads(inputs.a_dst, rows.node, rows.exist, columns, s)
     divisor = load_heads(inputs.divisor, rows.node, rows.exist, columns, s)
-    if divisor is not None:
+    if isinstance(divisor, tl.tensor):
         divisor = tl.where(rows.exist[:, :, None] & columns.head_exists, divisor, 1.0)
 
     maximum = tl.full([s.rows, s.lanes, s.block_heads], -float("inf"), s.wide)
-    total = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
-    values = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide) if results.out is not None else None
+    total = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
+    values = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide) if results.out is not None else ()
     for step in range(steps(rows, s)):
         slot, inside = slots(rows, step, s)
         source = tl.load(graph + node_at + slot, mask=inside, other=0)
@@ -108,7 +109,7 @@ def forward_kernel(
         a_src = load_heads(inputs.a_src, source, inside, columns, s)
         a_edge = load_heads(inputs.a_edge, edge, inside, columns, s)
         score = raw_score(q, k, e, att, a_src, a_dst, a_edge, s)
-        if divisor is not None:
+        if isinstance(divisor, tl.tensor):
             score = score / divisor
         score = activate(score, s)
         if inputs.distance is not None:
@@ -117,12 +118,15 @@ def forward_kernel(
         if results.alpha is not None:
             store_heads(results.alpha, edge, inside, columns, score, s)
         score = tl.where(inside[:, :, None], score, -float("inf"))
-        largest = tl.maximum(maximum, score)
+        counted = score
+        if inputs.edge_weight is not None:  # an edge of weight 0 has no say in how far exponentials may reach
+            counted = tl.where(load_heads(inputs.edge_weight, edge, inside, columns, s) == 0, -float("inf"), score)
+        largest = tl.maximum(maximum, counted)
         part = tl.exp(maximum - finite(largest))
         weight = weighted(tl.exp(score - finite(largest)), inputs.edge_weight, edge, inside, columns, s)
         total = total * part + weight
         maximum = largest
-        if values is not None:
+        if isinstance(values, tl.tensor):
             if s.dropout:
                 weight = weight * dropout_factors(seed, edge, threshold, keep, s)
             values = values * part[:, :, :, None] + weight[:, :, :, None] * value_of(k, v, e, s)
@@ -130,7 +134,7 @@ def forward_kernel(
     maximum, total, values = _merge(maximum, total, values)
     if s.group == "chunk":
         store_statistics(scratch[0], rows.part, rows.exist, columns, maximum, total, s)
-        if values is not None:
+        if isinstance(values, tl.tensor):
             store_features(scratch[1], rows.part, rows.exist, columns, values, s)
     else:
         _finish(rows, maximum, total, values, inputs, results, columns, s)
@@ -157,8 +161,8 @@ def merge_kernel(
     rows = Rows(node, begin, end, exist, exist, hub)
 
     maximum = tl.full([s.rows, s.lanes, s.block_heads], -float("inf"), s.wide)
-    total = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
-    values = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide) if results.out is not None else None
+    total = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
+    values = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide) if results.out is not None else ()
     for step in range(steps(rows, s)):
         part, inside = slots(rows, step, s)
         theirs, sums = load_statistics(scratch[0], part, inside, columns, s)
@@ -167,7 +171,7 @@ def merge_kernel(
         old, new = tl.exp(maximum - finite(largest)), tl.exp(theirs - finite(largest))
         total = total * old + sums * new
         maximum = largest
-        if values is not None:
+        if isinstance(values, tl.tensor):
             more = load_features(scratch[1], part, inside, columns, s)
             values = values * old[:, :, :, None] + more * new[:, :, :, None]
     maximum, total, values = _merge(maximum, total, values)

@@ -8,15 +8,15 @@ import triton.language as tl
 @triton.jit
 def gat_score(a_src, a_dst, a_edge):
     """``[rows, lanes, heads]``, the sum of what there is."""
-    if a_src is None:
-        return a_edge
-    else:
+    if isinstance(a_src, tl.tensor):
         score = a_src
-        if a_dst is not None:
+        if isinstance(a_dst, tl.tensor):
             score = score + a_dst
-        if a_edge is not None:
+        if isinstance(a_edge, tl.tensor):
             score = score + a_edge
         return score
+    else:
+        return a_edge
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from .gat import leaky_relu
 @triton.jit
 def _sum(q, k, e):
     z = k + q
-    if e is not None:
+    if isinstance(e, tl.tensor):
         z = z + e
     return z
 

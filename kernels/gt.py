@@ -19,7 +19,7 @@ def gt_score(q, k, e, s: tl.constexpr):
 def gt_gradients(dt, dw, q, k, e, s: tl.constexpr):
     """By q, k and e, from the gradients of the score and, if there is one, of the edge stream."""
     d = dt[:, :, :, None]
-    if dw is not None:
+    if isinstance(dw, tl.tensor):
         d = d + dw
     d = d * s.scale
     return d * k * e, d * q * e, d * q * k

@@ -1,12 +1,14 @@
 """Triton's interpreter, which runs the kernels on CPU tensors with ``TRITON_INTERPRET=1``, made to round as GPUs do.
 
-It cuts bfloat16 off where GPUs round to nearest, and it looks through all of ``triton.language`` at every call of a
-device function, most of the time that a kernel takes.
+It cuts bfloat16 off where GPUs round to nearest; before Triton 3.7 it makes scalars, arrays of one number, indices
+in a way that NumPy 2.4 refuses; and it looks through all of ``triton.language`` at every call of a device function,
+most of the time that a kernel takes.
 """
 
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ def repair() -> None:
 _convert = interpreter.InterpreterBuilder.cast_impl
 _patch = interpreter._patch_lang
 _patched: set[frozenset[str]] = set()
+_LASTING = SimpleNamespace(restore=lambda: None)  # what the interpreter, since Triton 3.6, undoes its patches with
 
 
 def _cast(self: Any, src: Any, dst_type: Any) -> Any:
@@ -47,4 +50,5 @@ def _patch_once(function: Any) -> Any:
     if languages not in _patched:
         _patched.add(languages)
         _patch(function)
-    return interpreter._LangPatchScope()
+        tl.core.tensor.__index__ = lambda scalar: scalar.handle.data.item()
+    return _LASTING

@@ -27,7 +27,7 @@ def first_largest_kernel(
     rows = find_rows(tl.program_id(0), graph, groups, ptr_at, counts_at, order_at, chunk_ptr_at, chunk_hub_at, chunk, s)
     largest = tl.full([s.rows, s.lanes, s.block_heads], -float("inf"), s.wide)
     none = tl.full([1, 1, 1], 2**62, tl.int64)
-    first = tl.zeros([s.rows, s.lanes, s.block_heads], tl.int64) + none
+    first = tl.full([s.rows, s.lanes, s.block_heads], 0, tl.int64) + none
     for step in range(steps(rows, s)):
         slot, inside = slots(rows, step, s)
         source = tl.load(graph + node_at + slot, mask=inside, other=0)

@@ -19,7 +19,7 @@ def sum_chunks_kernel(
     if hub < tl.load(groups + counts_at):
         column = tl.program_id(1) * block + tl.arange(0, block)
         exist = column < width
-        total = tl.zeros([block], parts.dtype.element_ty)
+        total = tl.full([block], 0, parts.dtype.element_ty)
         begin, end = tl.load(groups + chunk_ptr_at + hub), tl.load(groups + chunk_ptr_at + hub + 1)
         row = parts + begin.to(tl.int64) * width + column
         for _ in range(begin, end):
@@ -39,7 +39,7 @@ def sum_programs_kernel(
     lanes: tl.constexpr,
 ):
     column = (tl.program_id(0) * block + tl.arange(0, block))[None, :]
-    total = tl.zeros([lanes, block], tl.float64)
+    total = tl.full([lanes, block], 0, tl.float64)
     for step in range((count + lanes - 1) // lanes):
         part = (step * lanes + tl.arange(0, lanes))[:, None]
         exist = (part < count) & (column < width)

@@ -36,14 +36,14 @@ def feature_gradients(dt, dw, q, k, e, att, s: tl.constexpr):
 
 @triton.jit
 def value_of(k, v, e, s: tl.constexpr):
-    """The values that are summed; ``None`` without any."""
+    """The values that are summed; ``()`` without any."""
     if s.score == "gatv2":
         return k
     elif s.score == "dot":
-        if e is None:
-            return v
-        else:
+        if isinstance(e, tl.tensor):
             return v + e
+        else:
+            return v
     else:
         return v
 
@@ -81,8 +81,9 @@ def decay(distance, hop, edge, exist, columns, s: tl.constexpr):
 
 @triton.jit
 def weighted(x, edge_weight, edge, exist, columns, s: tl.constexpr):
-    """``x`` times the edges' own weights, where they have any."""
+    """``x`` times the edges' own weights, where they have any; 0 for a weight of 0, however large ``x`` is."""
     if edge_weight is None:
         return x
     else:
-        return x * load_heads(edge_weight, edge, exist, columns, s)
+        weight = load_heads(edge_weight, edge, exist, columns, s)
+        return tl.where(weight == 0, 0.0, x * weight)

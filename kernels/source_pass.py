@@ -48,9 +48,9 @@ def source_kernel(
         load_heads(inputs.a_src, rows.node, rows.exist, columns, s),
     )
     att = load_parameters(inputs.att, columns, s)
-    k_sum = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide)
-    v_sum = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide)
-    src_sum = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
+    k_sum = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide)
+    v_sum = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide)
+    src_sum = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
     for step in range(steps(rows, s)):
         slot, inside = slots(rows, step, s)
         node = tl.load(graph + node_at + slot, mask=inside, other=0)
@@ -78,9 +78,9 @@ def source_kernel(
             dw = load_features(grads.edge, edge, inside, columns, s)
             _, dk, _ = feature_gradients(by.score, dw, target.q, source.k, e, att, s)
             k_sum += dk
-            if s.score == "gatv2" and target.grad_out is not None:  # its keys are the values too
+            if s.score == "gatv2" and isinstance(target.grad_out, tl.tensor):  # its keys are the values too
                 k_sum += by.weight[:, :, :, None] * target.grad_out
-        if found.v is not None and target.grad_out is not None:
+        if found.v is not None and isinstance(target.grad_out, tl.tensor):
             v_sum += by.weight[:, :, :, None] * target.grad_out
 
     at = rows.part if s.group == "chunk" else rows.node

@@ -44,9 +44,9 @@ def _target_block(
     target = load_target(rows, inputs, grads, columns, s)
     att = load_parameters(inputs.att, columns, s)
     d = load_heads(grads.d, rows.node, rows.exist, columns, s)
-    dq_sum = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide)
-    dst_sum = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
-    divisor_sum = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
+    dq_sum = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide)
+    dst_sum = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
+    divisor_sum = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
     for step in range(steps(rows, s)):
         slot, inside = slots(rows, step, s)
         node = tl.load(graph + node_at + slot, mask=inside, other=0)
@@ -71,7 +71,7 @@ def _target_block(
             divisor_sum += by.divisor
         if found.hop is not None:
             hop_sum += by.hop
-        if target.q is not None:
+        if isinstance(target.q, tl.tensor):
             dw = load_features(grads.edge, edge, inside, columns, s)
             dq, _, de = feature_gradients(by.score, dw, target.q, source.k, e, att, s)
             if found.q is not None:
@@ -79,7 +79,7 @@ def _target_block(
             if found.att is not None:
                 att_sum += gatv2_att_gradient(by.score, target.q, source.k, e, s)
             if found.edge is not None:
-                if s.score == "dot" and target.grad_out is not None:  # edges are part of the values too
+                if s.score == "dot" and isinstance(target.grad_out, tl.tensor):  # edges are part of the values too
                     de += by.weight[:, :, :, None] * target.grad_out
                 store_features(found.edge, edge, inside, columns, de, s)
 
@@ -95,7 +95,7 @@ def _target_block(
         share, dalpha = sink_terms(rows, target, inputs, columns, s)
         if found.sink_logit is not None:
             store_heads(found.sink_logit, rows.node, rows.first, columns, share * (dalpha - d), s)
-        if found.sink_value is not None and target.grad_out is not None:
+        if found.sink_value is not None and isinstance(target.grad_out, tl.tensor):
             sink_sum += share[:, :, :, None] * target.grad_out
     return att_sum, hop_sum, sink_sum
 
@@ -124,9 +124,9 @@ def target_kernel(
     s: tl.constexpr,
 ):
     columns = find_columns(s)
-    att_sum = tl.zeros([s.rows, s.lanes, s.block_heads, s.block_channels], s.wide)
-    hop_sum = tl.zeros([s.rows, s.lanes, s.block_heads], s.wide)
-    sink_sum = tl.zeros([s.rows, 1, s.block_heads, s.block_channels], s.wide)
+    att_sum = tl.full([s.rows, s.lanes, s.block_heads, s.block_channels], 0, s.wide)
+    hop_sum = tl.full([s.rows, s.lanes, s.block_heads], 0, s.wide)
+    sink_sum = tl.full([s.rows, 1, s.block_heads, s.block_channels], 0, s.wide)
     for block in range(tl.program_id(0), num_blocks, tl.num_programs(0)):
         rows = find_rows(block, graph, groups, ptr_at, counts_at, order_at, chunk_ptr_at, chunk_hub_at, chunk, s)
         att_sum, hop_sum, sink_sum = _target_block(

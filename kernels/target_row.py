@@ -34,7 +34,7 @@ def sink_terms(rows, target, inputs, columns, s: tl.constexpr):
     """The sink's share of a row and its dalpha, ``[rows, 1, heads]``."""
     logit = load_heads(inputs.sink_logit, rows.node, rows.exist, columns, s)
     share = tl.where(rows.first[:, :, None], tl.exp(logit - target.maximum) / target.total, 0.0)
-    dalpha = tl.zeros([s.rows, 1, s.block_heads], s.wide)
-    if inputs.sink_value is not None and target.grad_out is not None:
+    dalpha = tl.full([s.rows, 1, s.block_heads], 0, s.wide)
+    if inputs.sink_value is not None and isinstance(target.grad_out, tl.tensor):
         dalpha += tl.sum(target.grad_out * load_parameters(inputs.sink_value, columns, s), 3)
     return share, dalpha

@@ -1,4 +1,8 @@
-"""Rows and lanes of a program, and loads and stores of tiles [rows, lanes, heads, channels]."""
+"""Rows and lanes of a program, and loads and stores of tiles [rows, lanes, heads, channels].
+
+What a kernel is not given is ``None``; what is loaded of it is ``()``, since functions cannot return ``None``
+before Triton 3.7. ``isinstance(x, tl.tensor)`` asks for either.
+"""
 
 from typing import Any, NamedTuple
 
@@ -86,9 +90,9 @@ def feature_offsets(index, columns, s: tl.constexpr):
 
 @triton.jit
 def load_features(tensor, index, exist, columns, s: tl.constexpr):
-    """Rows of ``[n, H, C]`` as a tile; ``None`` of ``None``."""
+    """Rows of ``[n, H, C]`` as a tile; ``()`` of ``None``."""
     if tensor is None:
-        return None
+        return ()
     else:
         mask = exist[:, :, None, None] & columns.exist
         return tl.load(tensor + feature_offsets(index, columns, s), mask=mask, other=0.0).to(s.wide)
@@ -102,9 +106,9 @@ def store_features(tensor, index, exist, columns, tile, s: tl.constexpr):
 
 @triton.jit
 def load_heads(tensor, index, exist, columns, s: tl.constexpr):
-    """Rows of ``[n, H]`` as ``[rows, lanes, heads]``; ``None`` of ``None``."""
+    """Rows of ``[n, H]`` as ``[rows, lanes, heads]``; ``()`` of ``None``."""
     if tensor is None:
-        return None
+        return ()
     else:
         offsets = index.to(tl.int64)[:, :, None] * s.heads + columns.head
         return tl.load(tensor + offsets, mask=exist[:, :, None] & columns.head_exists, other=0.0).to(s.wide)
@@ -118,9 +122,9 @@ def store_heads(tensor, index, exist, columns, tile, s: tl.constexpr):
 
 @triton.jit
 def load_parameters(tensor, columns, s: tl.constexpr):
-    """``[H, C]`` as ``[1, 1, heads, channels]``; ``None`` of ``None``."""
+    """``[H, C]`` as ``[1, 1, heads, channels]``; ``()`` of ``None``."""
     if tensor is None:
-        return None
+        return ()
     else:
         offsets = columns.head[:, :, :, None] * s.channels + columns.channel
         return tl.load(tensor + offsets, mask=columns.exist, other=0.0).to(s.wide)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gattn
-from gattn import Graph, ops
+from gattn import Graph, kernels, ops
 
 
 def test_cpu_tensors_are_refused() -> None:
@@ -24,6 +24,14 @@ def test_reason_is_given() -> None:
     usable, reason = gattn.backends()["triton"]
     assert usable == torch.cuda.is_available()
     assert reason
+
+
+def test_an_old_triton_is_refused() -> None:
+    for version in ("3.4.0", "3.10.1+git1", "4.0"):
+        kernels.require_triton(version)
+    for version in ("2.9.9", "3.3.1"):
+        with pytest.raises(RuntimeError, match=rf"Expected Triton 3\.4 or newer .*\(got {version}\)"):
+            kernels.require_triton(version)
 
 
 def test_neither_import_nor_cpu_ops_import_triton() -> None:

@@ -16,6 +16,8 @@ from gattn.ops import attention
 from gattn.ops.neighbourhood import neighbourhood_maximum
 from gattn.reference.dropout import philox
 
+from .conftest import load
+
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 tl = pytest.importorskip("triton.language")
 choices = pytest.importorskip("gattn.kernels.choices")
@@ -163,3 +165,8 @@ def test_use_backend_reaches_the_kernels(graph_of: Function, inputs_of: Function
     with gattn.use_backend("triton"):
         call_op("gat", inputs_of("gat", graph, 7, 3), graph)
     assert any(c["heads"] == 7 for c in choices.choices())
+
+
+@pytest.mark.parametrize("sink", [None, -1.0])
+def test_an_edge_of_weight_zero_does_not_hide_the_others(sink: float | None) -> None:
+    load("test_edge_cases").test_an_edge_of_weight_zero_does_not_hide_the_others("triton", sink)
