@@ -46,8 +46,7 @@ def _finish(rows, maximum, total, values, inputs, results, columns, s: tl.conste
     largest = maximum
     if isinstance(sink, tl.tensor):
         largest = tl.maximum(maximum, sink)
-    if inputs.edge_weight is not None:
-        largest = finite(largest)  # of a row in which every edge has weight 0
+    largest = finite(largest)  # of a row without an edge that counts
     if isinstance(sink, tl.tensor):
         part, share = tl.exp(maximum - largest), tl.exp(sink - largest)
         total = total * part
@@ -56,13 +55,13 @@ def _finish(rows, maximum, total, values, inputs, results, columns, s: tl.conste
             if inputs.sink_value is not None:  # before the sum takes the share: Triton 3.6 fails on the other order
                 values = values + share[:, :, :, None] * load_parameters(inputs.sink_value, columns, s)
     if s.epsilon > 0:
-        total = total + tl.where(largest == -float("inf"), 0.0, s.epsilon * tl.exp(-largest))
+        total = total + s.epsilon * tl.exp(-largest)
     if isinstance(sink, tl.tensor):
         total = total + share
+    total = tl.where((rows.begin == rows.end)[:, :, None] & (total == 0.0), 1.0, total)  # nothing in it
     store_statistics(results.stats, rows.node, rows.exist, columns, largest, total, s)
     if isinstance(values, tl.tensor):
-        by = tl.where(total == 0.0, 1.0, total)  # of a row without edges
-        store_features(results.out, rows.node, rows.exist, columns, values / by[:, :, :, None], s)
+        store_features(results.out, rows.node, rows.exist, columns, values / total[:, :, :, None], s)
 
 
 @triton.jit(do_not_specialize=INTEGERS)

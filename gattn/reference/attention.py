@@ -217,11 +217,12 @@ def _softmax(s: Tensor, t: Inputs, target: Tensor, num_dst: int, epsilon: float)
         weight = torch.where(ignored, excess.clamp(max=largest), excess).exp() * t.edge_weight
     total = s.new_zeros(num_dst, s.size(1)).index_add(0, target, weight)
     if epsilon:
-        total = total + epsilon * torch.exp(-maximum)
+        total = total + epsilon * torch.exp(-maximum.masked_fill(maximum == -math.inf, 0))
     if t.sink_logit is None:
         return weight / total[target], None
-    sink = (t.sink_logit - maximum).exp()
+    sink = (t.sink_logit - maximum.masked_fill(maximum == -math.inf, 0)).exp()
     total = total + sink
+    total = total.masked_fill(total == 0, 1)  # of a target without edges and with a sink of logit -inf
     return weight / total[target], sink / total
 
 

@@ -295,6 +295,24 @@ def test_an_edge_of_weight_zero_does_not_hide_the_others(backend: str, sink: flo
     assert (grads[1].flatten()[[1, 3, 4]] == 0).all()
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("op", ["gat", "gatv2", "dot", "gt", "edge_softmax"])
+def test_a_sink_of_logit_minus_infinity_is_no_sink(
+    op: str, backend: str, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    """For targets without edges too."""
+    graph = graph_of("mixed")
+    tensors = inputs_of(op, graph, 3, 4, modifiers=["sink value"])
+    tensors["sink_logit"].fill_(-INFINITY)
+    options = {} if op == "edge_softmax" else {"return_attention": True}
+    got = run_op(op, tensors, graph, backend=backend, **options)
+    plain = {name: x for name, x in tensors.items() if not name.startswith("sink")}
+    for name, expected in run_op(op, plain, graph, backend=backend, **options).items():
+        torch.testing.assert_close(got[name], expected)
+    assert not got["grad sink_logit"].any()
+    assert op == "edge_softmax" or not got["grad sink_value"].any()
+
+
 def test_one_weight_an_edge_is_the_same_weight_for_every_head(
     graph_of: Function, inputs_of: Function, call_op: Function
 ) -> None:

@@ -113,6 +113,18 @@ def test_choices_are_listed(graph_of: Function, inputs_of: Function, call_op: Fu
         pass
 
 
+@pytest.mark.parametrize("op", ["gat", "gt"])
+def test_a_sink_of_logit_minus_infinity_is_no_sink(
+    op: str, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    graph = graph_of("small")
+    tensors = inputs_of(op, graph, 3, 2, modifiers=["sink value"])
+    tensors["sink_logit"].fill_(-float("inf"))
+    got, expected = (run_op(op, tensors, graph, backend=backend) for backend in ("triton", "reference"))
+    for name, right in expected.items():
+        torch.testing.assert_close(got[name], right)
+
+
 def test_second_derivatives(graph_of: Function, inputs_of: Function, call_op: Function) -> None:
     graph = graph_of("small")
     tensors = inputs_of("dot", graph, 1, 2)

@@ -20,16 +20,10 @@ class DecayMask {
                 : edges < kLongest     ? edges
                                        : kLongest),
         hop_(static_cast<const A*>(in.hop)),
-        log_gamma_(static_cast<A>(::log(in.gamma))),
-        slope_(static_cast<A>(in.decay_slope)),
+        log_gamma_(::log(in.gamma)),
+        slope_(in.decay_slope),
         table_(length_ * 2 * heads) {
-    const Buffer<A> mask(padded<A>(length_, heads));
-    for (int64_t far = 0; far < length_; ++far)
-      for (int64_t h = 0; h < heads; ++h) mask[far * heads + h] = exponent(far, h, &table_[(2 * far + 1) * heads + h]);
-    fill_padding(mask.get(), length_, heads, A{0});
-    exp_padded(mask.get(), padded<A>(length_, heads));
-    for (int64_t far = 0; far < length_; ++far)
-      memcpy(&table_[2 * far * heads], mask.get() + far * heads, heads * sizeof(A));
+    for (int64_t far = 0; far < length_; ++far) power(far, &table_[2 * far * heads]);
   }
 
   explicit operator bool() const { return distance_ != nullptr; }
@@ -40,7 +34,7 @@ class DecayMask {
   const A* at(int64_t edge, A* room) const {
     const int64_t far = distance_of(edge);
     if (far >= 0 && far < length_) return table_.get() + 2 * far * heads_;
-    for (int64_t h = 0; h < heads_; ++h) room[h] = exp_vector<1>(exponent(far, h, room + heads_ + h));
+    power(far, room);
     return room;
   }
 
@@ -78,17 +72,21 @@ class DecayMask {
         return *reinterpret_cast<const int64_t*>(at);
     }
   }
-  A exponent(int64_t far, int64_t h, A* by_hop) const {
-    const A excess = static_cast<A>(far) - hop_[h], branch = excess > A{0} ? A{1} : slope_;
-    *by_hop = -log_gamma_ * branch;
-    return log_gamma_ * branch * excess;
+  // In double: there are few of them, and each one's rounding would go into every edge at that distance.
+  void power(int64_t far, A* mask) const {
+    for (int64_t h = 0; h < heads_; ++h) {
+      const double excess = static_cast<double>(far) - hop_[h],
+                   by_hop = excess > 0.0 ? log_gamma_ : log_gamma_ * slope_;
+      mask[h] = static_cast<A>(::exp(by_hop * excess));
+      mask[heads_ + h] = static_cast<A>(-by_hop);
+    }
   }
 
   const char* distance_;
   DType dtype_;
   int64_t bytes_, heads_, length_;
   const A* hop_;
-  A log_gamma_, slope_;
+  double log_gamma_, slope_;
   Buffer<A> table_;  // [length, 2, heads]
 };
 

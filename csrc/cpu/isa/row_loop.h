@@ -193,9 +193,10 @@ void end_row(const Ending<A>& ending, int64_t row, bool empty, int64_t heads, in
           store<W>(head + c, value ? edges + share * load<W>(value + c) : edges);
         });
     }
-    if (ending.epsilon == A{0} || empty) continue;
-    if (maximum[h] == kMinusInfinity<A>) maximum[h] = 0;  // no edge weighs anything
-    sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
+    if (empty) continue;
+    if (maximum[h] == kMinusInfinity<A>) maximum[h] = 0;  // no edge weighs anything, nor does the sink
+    if (ending.epsilon > A{0}) sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
+    if (sum[h] == A{0}) sum[h] = 1;
   }
 }
 
