@@ -37,8 +37,7 @@ def balanced_(
 
     Norms of a neuron are over all weights that make it: sources' and targets', those of edge features in GATv2, the
     residual's. GAT's two attention vectors share the norm equally; where heads are averaged, a neuron has a row and an
-    entry in each. Mustafa, Bojchevski and Burkholz, *Are GATs out of balance?*, NeurIPS 2023, arXiv 2310.07235,
-    procedure 2.6.
+    entry in each. Mustafa, Bojchevski and Burkholz, *Are GATs out of balance?*, NeurIPS 2023, arXiv 2310.07235.
 
     Args:
         convs: The attention layers in order, or a model that they are found in: PyG's GATConv and GATv2Conv or
@@ -49,7 +48,7 @@ def balanced_(
         beta: In (0, 1]: the share of a neuron's norm that the next layer's columns balance; attention vectors balance
             the rest.
         targets: For layers with targets' weights of their own: ``"balanced"`` with the sources' (the default), or
-            ``"zero"``, the paper's other variant, in which targets' weights start at 0.
+            ``"zero"``: targets' weights start at 0. The authors' program has both variants.
 
     Raises:
         TypeError: A layer of another type.

@@ -22,7 +22,6 @@ from .launch import Launch, keep_launches
 SIZES = (
     ((8, 8), (torch.float32,)),
     ((8, 32), (torch.float32, torch.bfloat16)),
-    ((4, 64), (torch.float32, torch.bfloat16)),
     ((8, 64), (torch.float32, torch.bfloat16)),
     ((1, 64), (torch.float16,)),
     ((3, 33), (torch.float64,)),

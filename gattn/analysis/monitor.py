@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gattn.analysis.conservation import conserved
+from gattn.figure import figure
+from gattn.files import write_atomic
 
 
 class ConservationMonitor:
@@ -62,9 +64,6 @@ class ConservationMonitor:
 
     def plot(self, path: str | Path) -> None:
         """Draws the drift of every layer to a PNG file. Needs matplotlib."""
-        from gattn.files import write_atomic
-        from gattn.studies.page import figure
-
         drift = self.drift()
 
         def draw(axes: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import signal
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     studies = parser.add_subparsers(dest="study", required=True, metavar="|".join(STUDIES))
     for name, summary in STUDIES.items():
         study = _study(name)
-        command = studies.add_parser(
-            name, help=summary, description=study.TITLE, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = studies.add_parser(name, help=summary, description=study.TITLE)
         for option, (default, quick, kind, text) in study.GRID.items():
             shown = f"{text} (default: {_spaced(default)}; with --quick {_spaced(quick)})"
             count = {"nargs": 1} if option == "seeds" else {"nargs": "+"}
             command.add_argument(f"--{option}", type=kind, default=argparse.SUPPRESS, help=shown, **count)
-        command.add_argument("--backend", choices=("gattn", "pyg"), default="gattn", help="whose layers to train")
+        study.add_arguments(command)
+        command.add_argument(
+            "--backend", choices=("gattn", "pyg"), default="gattn", help="whose layers to train (default: gattn)"
+        )
         command.add_argument("--root", help="writable folder of PyG's raw files (default: a copy of $GATTN_DATA)")
-        command.add_argument("--threads", type=int, default=0, help="threads (0: torch's default)")
+        command.add_argument("--threads", type=int, default=0, help="threads (default: torch's)")
         command.add_argument("--out", type=Path, help="output folder (default: runs/study-<name>-<backend>)")
-        command.add_argument("--resume", action="store_true", help="go on; the grid may be larger than before")
+        command.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on where the study was interrupted, also within a run; the grid may be larger than before",
+        )
         command.add_argument("--overwrite", action="store_true", help="replace the study in the output folder")
         command.add_argument("--quick", action="store_true", help="a small grid on embedded data, under three minutes")
         command.add_argument("--json", action="store_true", help="print the results as JSON")
-        study.add_arguments(command)
 
 
 def _spaced(values: Any) -> str:
@@ -69,12 +74,19 @@ def run(args: argparse.Namespace) -> int:
         for option, (default, quick, _, _) in study.GRID.items()
     }
     protocol = {"backend": args.backend, "root": args.root, **study.protocol(args)}
-    folder = StudyFolder(args.out or Path("runs") / f"study-{args.study}-{args.backend}")
-    settings = {"study": args.study, "protocol": protocol, "grid": grid, "machine": describe()}
     runs = study.runs(protocol, grid)
-    folder.open(settings, resume=args.resume, overwrite=args.overwrite)
+    folder = StudyFolder(args.out or Path("runs") / f"study-{args.study}-{args.backend}")
+    session = {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "grid": grid,
+        "threads": torch.get_num_threads(),
+        "machine": describe(),
+    }
+    settings = folder.open(
+        {"study": args.study, "protocol": protocol}, session, resume=args.resume, overwrite=args.overwrite
+    )
     try:
-        _train(study, protocol, runs, folder)
+        _train(study, settings, runs, folder)
     except Interrupted as stop:
         say(f"interrupted; continue with: gattn study {args.study} --resume --out {folder.path} and the same options")
         return 128 + signal.Signals(stop.signal)
@@ -90,30 +102,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(study: Study, protocol: dict[str, Any], runs: list[Run], folder: StudyFolder) -> None:
-    """Every run that has no result yet."""
+def _train(study: Study, settings: dict[str, Any], runs: list[Run], folder: StudyFolder) -> None:
+    """Every run that has no result yet, first the one that an interrupt has cut short."""
     import torch
 
-    from gattn.train.experiment import Interrupted
+    from gattn.studies.loop import Loop
     from gattn.train.interrupt import Interrupt
 
-    known = folder.read()
+    known, checkpoint = folder.read(), folder.load()
     missing = [run for run in runs if not any(run.key.items() <= result.items() for result in known)]
-    total, done = sum(run.cost for run in runs), sum(run.cost for run in runs) - sum(run.cost for run in missing)
-    with Interrupt() as interrupt, Progress(total, "layer-epoch", done) as progress:
+    begun = [run for run in missing if checkpoint is not None and run.key == checkpoint["key"]]
+    missing = begun + [run for run in missing if run not in begun]
+    done = sum(run.cost for run in runs) - sum(run.cost for run in missing)
+    if checkpoint is not None:
+        done += sum(checkpoint["epoch"] * run.depth for run in begun)
+    with Interrupt() as interrupt, Progress(sum(run.cost for run in runs), "layer-epoch", done) as progress:
         for run in missing:
-            depth, counted = int(run.key["depth"]), 0
-
-            def tick(epochs: int, text: str, run: Run = run, depth: int = depth) -> None:
-                nonlocal counted
-                counted += epochs * depth
-                progress.advance(f"{' '.join(map(str, run.key.values()))}: {text}", epochs * depth)
-                if interrupt.signal is not None:
-                    raise Interrupted(interrupt.signal)
-
             torch.manual_seed(run.key["seed"])
-            folder.append({**run.key, **study.train(run, protocol, tick)})
-            progress.advance(f"{_spaced(run.key.values())}: done", run.cost - counted)
+            loop = Loop(run, folder, progress, interrupt, checkpoint if run in begun else None)
+            result = study.train(run, settings["protocol"], loop)
+            folder.append({**run.key, **result, "session": len(settings["sessions"]) - 1})
+            loop.finish()
 
 
 def _report(study: Study, settings: dict[str, Any], folder: StudyFolder) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gattn.studies.loop import Loop
 from gattn.studies.nodes import (
     Published,
     accuracy,
@@ -21,7 +22,7 @@ from gattn.studies.nodes import (
     percent,
 )
 from gattn.studies.page import Section
-from gattn.studies.plan import Result, Run, Tick, grid_keys
+from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError
 from gattn.train.data import NodeData
 
@@ -31,10 +32,15 @@ NAMES = {"gat": "GAT", "gat-pairnorm": "GAT + PairNorm", "gat-lip": "GAT-Lip", "
 
 GRID = {
     "datasets": (("Cora", "CiteSeer"), ("digits",), str, "data sets"),
-    "missings": ((0, 100), (0,), int, "per cent of the nodes outside the training set without features"),
+    "missings": (
+        (0, 100),
+        (0,),
+        bounded(int, 0, 100),
+        "per cent of the nodes outside the training set without features",
+    ),
     "models": (MODELS, ("gat", "gat-lip"), str, f"of {', '.join(MODELS)}"),
-    "depths": ((2, 5, 10, 15, 20, 25, 30), (2, 6), int, "attention layers"),
-    "seeds": ((3,), (1,), int, "runs of each, from seeds 0, 1, ..."),
+    "depths": ((2, 5, 10, 15, 20, 25, 30), (2, 6), bounded(int, 1), "attention layers"),
+    "seeds": ((3,), (1,), bounded(int, 1), "runs of each, from seeds 0, 1, ..."),
 }
 
 #: Cora, all features, read off the paper's figure (+-.01).
@@ -57,19 +63,31 @@ _HEADS, _HIDDEN = 8, 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the protocol."""
-    parser.add_argument("--epochs", type=int, help="of every run (default: 1000 to 4 layers, 1500 to 7, 2500 beyond)")
+    parser.add_argument(
+        "--epochs",
+        type=bounded(int, 1),
+        help="of every run (default: 1000 to 4 layers, 1500 to 7, 2500 beyond; with --quick 30)",
+    )
+    parser.add_argument("--lr", type=bounded(float, 0.0), default=0.005, help="learning rate (default: 0.005)")
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="scale the features to rows of sum 1, which the authors' program does not",
+    )
 
 
 def protocol(args: argparse.Namespace) -> dict[str, Any]:
-    """The paper's, but for the number of epochs where that is given."""
+    """The paper's, but for what is given."""
     return {
         "epochs": 30 if args.quick and args.epochs is None else args.epochs,
         "hidden": _HIDDEN,
         "heads": _HEADS,
         "dropout": 0.6,
         "attention_dropout": 0.3,
-        "lr": 0.005,
+        "lr": args.lr,
         "weight_decay": 5e-4,
+        "normalize": args.normalize,
     }
 
 
@@ -107,10 +125,10 @@ class DeepNet(nn.Module):
         x = self.first(x)
         for number, conv in enumerate(self.convs):
             x = conv(F.dropout(x, self.dropout, self.training), edge_index)
-            if self.norm is not None:
-                x = self.norm(x)
             if number + 1 < len(self.convs):
                 x = F.elu(x)
+            if self.norm is not None:
+                x = self.norm(x)
         scores: Tensor = self.last(x)
         return scores
 
@@ -134,34 +152,40 @@ def _without_features(data: NodeData, per_cent: int, seed: int) -> Tensor:
     return data.x.index_fill(0, chosen[: round(len(others) * per_cent / 100)], 0.0)
 
 
-def train(run: Run, protocol: dict[str, Any], tick: Tick) -> Result:
-    """Trains to the last epoch, whose test accuracy counts."""
-    data = node_data(run.key["dataset"], protocol["root"])
+def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
+    """Trains to the last epoch, whose test accuracy counts, or until the loss is no finite number."""
+    data = node_data(run.key["dataset"], protocol["root"], normalize=protocol["normalize"])
     x = _without_features(data, run.key["missing"], run.key["seed"])
-    model = DeepNet(run.key["model"], run.key["depth"], data, protocol)
+    model = DeepNet(run.key["model"], run.depth, data, protocol)
     optimizer = torch.optim.Adam(model.parameters(), protocol["lr"], weight_decay=protocol["weight_decay"])
-    started, first, loss = time.perf_counter(), [], torch.tensor(float("nan"))
-    for epoch in range(run.epochs):
+    nan = math.nan
+    record: dict[str, Any] = {"loss": nan, "gradient_first": [nan] * run.depth, "gradient_last": [nan] * run.depth}
+    for epoch in loop.epochs(model, optimizer, record):
         model.train()
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x, data.edge_index)[data.train], data.y[data.train])
+        record["loss"] = loss.item()
+        if not math.isfinite(record["loss"]):
+            break
         loss.backward()
         if epoch == 0:
-            first = gradient_norms(list(model.convs))
+            record["gradient_first"] = gradient_norms(list(model.convs))
+        if epoch == run.epochs - 1:
+            record["gradient_last"] = gradient_norms(list(model.convs))
         optimizer.step()
-        tick(1, f"loss {loss.item():.3f}")
-    seconds = time.perf_counter() - started
+        loop.text = f"loss {record['loss']:.3f}"
     model.eval()
     with torch.no_grad():
         scores = model(x, data.edge_index)
+    trained = bool(scores.isfinite().all())
     return {
-        "epochs": run.epochs,
-        "loss": loss.item(),
-        "test_accuracy": accuracy(scores, data, data.test),
-        "val_accuracy": accuracy(scores, data, data.val),
-        "gradient_first": first,
-        "gradient_last": gradient_norms(list(model.convs)),
-        "ms_per_epoch": seconds / run.epochs * 1e3,
+        "epochs": loop.epoch,
+        "loss": record["loss"],
+        "test_accuracy": accuracy(scores, data, data.test) if trained else nan,
+        "val_accuracy": accuracy(scores, data, data.val) if trained else nan,
+        "gradient_first": record["gradient_first"],
+        "gradient_last": record["gradient_last"],
+        "ms_per_epoch": loop.ms_per_epoch,
     }
 
 
@@ -180,6 +204,7 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
         found.append(
             Section(
                 f"{dataset}, {missing} % of the features missing",
+                f"Features {'scaled to rows of sum 1' if protocol['normalize'] else 'as they are'}. "
                 f"Test accuracy in per cent after the last epoch, mean and standard deviation of {len(seeds)} seed(s), "
                 f"and milliseconds a training epoch. Dashed and in italics: published (5 runs; Cora's curves are read "
                 f"off a figure).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gattn.figure import Panel
 from gattn.studies.page import Table
 from gattn.studies.plan import Result
 from gattn.train.config import Config
@@ -21,9 +23,9 @@ _COLOURS = ("#0b6e99", "#d9730d", "#4d7c0f", "#9d174d", "#6d28d9", "#444444")
 
 
 @cache
-def node_data(dataset: str, root: str | None, split: int = 0) -> NodeData:
-    """The data set, features scaled to rows of sum 1."""
-    return load(Config(dataset=dataset, root=root, split=split))
+def node_data(dataset: str, root: str | None, split: int = 0, *, normalize: bool) -> NodeData:
+    """The data set; ``normalize``: PyG's features scaled to rows of sum 1."""
+    return load(Config(dataset=dataset, root=root, split=split, raw_features=not normalize))
 
 
 def accuracy(scores: Tensor, data: NodeData, mask: Tensor) -> float:
@@ -39,16 +41,23 @@ def gradient_norms(layers: Sequence[nn.Module]) -> list[float]:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; 0 for one value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    """Mean and standard deviation (0 for one value) of the values that are numbers; NaN if none is."""
+    numbers = [value for value in values if not math.isnan(value)]
+    if not numbers:
+        return math.nan, math.nan
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
 
 def by_depth(results: Sequence[Result], what: str) -> dict[int, list[float]]:
-    """The number named ``what`` of every seed, by depth."""
+    """The number named ``what`` of every seed, by depth; NaN where it was not finite."""
     found: dict[int, list[float]] = {}
     for result in sorted(results, key=lambda result: (result["depth"], result["seed"])):
-        found.setdefault(result["depth"], []).append(result[what])
+        found.setdefault(result["depth"], []).append(_number(result[what]))
     return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def depth_table(
@@ -57,12 +66,12 @@ def depth_table(
     show: Callable[[float, float], str],
     published: Mapping[str, Published],
 ) -> Table:
-    """A row a line, a column a depth; under each row what was published."""
+    """A row a line, a column a depth; under each row what was published. Diverged runs are counted, not averaged."""
     curves = {name: by_depth(results, what) for name, results in lines.items()}
     depths = sorted({depth for curve in curves.values() for depth in curve})
     rows, quoted = [], set()
     for name, curve in curves.items():
-        rows.append([name, *(show(*spread(curve[d])) if d in curve else "–" for d in depths)])
+        rows.append([name, *(_cell(curve[d], show) if d in curve else "–" for d in depths)])
         if any(depth in published.get(name, {}) for depth in depths):
             quoted.add(f"{name}, published")
             rows.append(
@@ -74,13 +83,20 @@ def depth_table(
     return Table(["depth", *map(str, depths)], rows, frozenset(quoted))
 
 
+def _cell(values: Sequence[float], show: Callable[[float, float], str]) -> str:
+    diverged = sum(map(math.isnan, values))
+    if diverged == len(values):
+        return "diverged"
+    return show(*spread(values)) + (f" ({diverged} diverged)" if diverged else "")
+
+
 def percent(mean: float, deviation: float) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if deviation else "")
 
 
 def depth_panel(
     lines: Mapping[str, Sequence[Result]], what: str, label: str, published: Mapping[str, Published], scale: float = 1.0
-) -> Callable[[Any], None]:
+) -> Panel:
     """Mean and standard deviation by depth; what was published dashed."""
 
     def draw(axes: Any) -> None:
@@ -100,12 +116,16 @@ def depth_panel(
     return draw
 
 
-def gradient_panel(lines: Mapping[str, Sequence[Result]], what: str, depth: int, label: str) -> Callable[[Any], None]:
+def gradient_panel(lines: Mapping[str, Sequence[Result]], what: str, depth: int, label: str) -> Panel:
     """Gradient norm by layer of the networks of one depth, geometric mean over the seeds."""
 
     def draw(axes: Any) -> None:
         for (name, results), colour in zip(lines.items(), _COLOURS, strict=False):
-            norms = [torch.tensor(result[what]).double() for result in results if result["depth"] == depth]
+            norms = [
+                torch.tensor([_number(norm) for norm in result[what]], dtype=torch.float64)
+                for result in results
+                if result["depth"] == depth
+            ]
             if norms:
                 mean = torch.stack(norms).clamp(min=1e-300).log().mean(0).exp()
                 axes.semilogy(range(1, len(mean) + 1), mean, color=colour, label=name)

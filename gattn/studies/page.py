@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import io
 import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from gattn.figure import Panel, figure
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -42,12 +42,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with text, tables and figures; ``draw(axes)`` fills one panel each."""
+    """A heading with text, tables and a figure of panels."""
 
     title: str
     text: str = ""
     tables: Sequence[Table] = ()
-    panels: Sequence[Callable[[Any], None]] = field(default=())
+    panels: Sequence[Panel] = ()
 
 
 def render(title: str, sections: Sequence[Section], settings: dict[str, Any]) -> str:
@@ -61,7 +61,10 @@ def render(title: str, sections: Sequence[Section], settings: dict[str, Any]) ->
         parts += [table.html() for table in section.tables]
         if section.panels:
             parts.append(f"<figure>{figure(section.panels, 'svg').decode()}</figure>")
-    parts += ["<h2>Settings</h2>", f"<pre>{html.escape(json.dumps(settings, indent=2), quote=False)}</pre></html>"]
+    parts += [
+        "<h2>Settings</h2>",
+        f"<pre>{html.escape(json.dumps(settings, indent=2, allow_nan=False), quote=False)}</pre></html>",
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -71,22 +74,6 @@ def markdown(sections: Sequence[Section]) -> str:
     for section in sections:
         parts += [f"## {section.title}", section.text, *(table.markdown() for table in section.tables)]
     return "\n\n".join(part for part in parts if part)
-
-
-def figure(panels: Sequence[Callable[[Any], None]], kind: str) -> bytes:
-    """The panels side by side; ``kind`` is ``"svg"`` (without a document's prologue) or ``"png"``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
-    FigureCanvasAgg(drawing)
-    for panel, axes in zip(panels, drawing.subplots(1, len(panels), squeeze=False)[0], strict=True):
-        panel(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format=kind, dpi=120)
-    data = buffer.getvalue()
-    return data if kind == "png" else re.sub(rb"^.*?(?=<svg)", b"", data, flags=re.DOTALL)
 
 
 def _row(cell: str, texts: Sequence[str], kind: str = "") -> str:

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gattn.studies.page import Section
 
-#: One run's key and what came of it, as plain JSON types.
+if TYPE_CHECKING:
+    from gattn.studies.loop import Loop
+
+#: One run's key and what came of it: numbers, texts and lists of numbers. Read back, ``None`` is no finite number.
 Result = dict[str, Any]
-#: Called after some epochs of a run: how many, and a word on how it stands. Raises to end the study.
-Tick = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its place in the grid, and what it costs at most in epochs and layers."""
+    """One training: its place in the grid, and the most epochs that it takes."""
 
     key: dict[str, Any]
     epochs: int
 
     @property
+    def name(self) -> str:
+        return " ".join(map(str, self.key.values()))
+
+    @property
+    def depth(self) -> int:
+        return int(self.key["depth"])
+
+    @property
     def cost(self) -> int:
-        return self.epochs * int(self.key["depth"])
+        """At most, in epochs of one layer."""
+        return self.epochs * self.depth
 
 
 class Study(Protocol):
@@ -42,19 +53,35 @@ class Study(Protocol):
         """What two runs must have in common to stand in one table."""
 
     def runs(self, protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
-        """All runs of the grid, cheap ones first."""
+        """All runs, in the order of :func:`grid_keys`."""
 
-    def train(self, run: Run, protocol: dict[str, Any], tick: Tick) -> Result:
-        """Does one run."""
+    def train(self, run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
+        """Does one run, in the epochs that ``loop`` gives; torch is seeded."""
 
     def sections(self, protocol: dict[str, Any], results: list[Result]) -> list[Section]:
         """What the report shows of the results there are."""
 
 
 def grid_keys(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination of the grid's values; the seeds ``range(seeds)`` vary slowest, so that a part of a study is
-    a whole study of fewer seeds."""
-    names = [name for name in grid if name != "seeds"]
-    for seed in range(grid["seeds"][0]):
-        for values in product(*(grid[name] for name in names)):
-            yield {**{name.rstrip("s"): value for name, value in zip(names, values, strict=True)}, "seed": seed}
+    """Every combination of the grid's values, once. All of seed 0 come before seed 1, so that a part of a study is a
+    whole study of fewer seeds, and shallow networks, which are the cheap ones, before deep ones."""
+    names = [name for name in grid if name not in ("seeds", "depths")]
+    for seed, depth in product(range(grid["seeds"][0]), sorted(set(grid["depths"]))):
+        for values in product(*(dict.fromkeys(grid[name]) for name in names)):
+            key = {name.rstrip("s"): value for name, value in zip(names, values, strict=True)}
+            yield {**key, "depth": depth, "seed": seed}
+
+
+def bounded(kind: type[int | float], least: float, most: float = math.inf) -> Callable[[str], Any]:
+    """An option's type: a finite number of ``kind`` between the two; a float must be larger than ``least``."""
+
+    def convert(text: str) -> int | float:
+        value = kind(text)
+        if not (math.isfinite(value) and least <= value <= most) or (kind is float and value == least):
+            lower = "greater than" if kind is float else "at least"
+            upper = f" and at most {most:g}" if math.isfinite(most) else ""
+            raise argparse.ArgumentTypeError(f"must be {lower} {least:g}{upper}, got {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse says "invalid int value"
+    return convert

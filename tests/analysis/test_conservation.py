@@ -161,7 +161,7 @@ def test_errors_say_what_is_wrong(x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"read the 8 neurons of layer 0 \(got an input of 9.*no chain"):
         conserved([GATConv(3, 4, 2), GATConv(9, 3)])
     with pytest.raises(ValueError, match="at least one"):
-        conserved(nn.Sequential(GCNConv(3, 3)).eval() and nn.Module())
+        conserved(nn.ModuleDict({"conv": GCNConv(3, 3)}))
     with pytest.raises(ValueError, match="lazy"):
         conserved([GATConv(-1, 4), GATConv(4, 3)])
     with pytest.raises(ValueError, match="one set of nodes"):

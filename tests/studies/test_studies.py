@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gattn.cli import main
 from gattn.studies import balance, lipschitz
 from gattn.studies.cli import STUDIES
+from gattn.studies.nodes import depth_table, node_data
 from gattn.studies.plan import grid_keys
 
 TINY = {
@@ -31,7 +34,14 @@ def _results(out: Path) -> list[dict[str, Any]]:
 
 
 def _without_times(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in result.items() if key != "ms_per_epoch"} for result in results]
+    """Results less what says when and where they were made."""
+    return [{k: v for k, v in result.items() if k not in ("ms_per_epoch", "session")} for result in results]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with empty figures: drawing takes longer than these studies."""
+    monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -43,7 +53,9 @@ def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys
     assert len(results) == {"lipschitz": 2 * 4 * 2 * 2, "balance": 3 * 2 * 2}[name]
     assert all(0 <= result["test_accuracy"] <= 1 for result in results)
     assert all(len(result["gradient_first"]) == result["depth"] for result in results)
-    assert printed["machine"]["packages"]["torch"]
+    (session,) = printed["sessions"]
+    assert session["machine"]["packages"]["torch"]
+    assert not (tmp_path / "s" / "checkpoint.pt").exists()
 
     page = (tmp_path / "s" / "report.html").read_text()
     assert page.count("<svg") == {"lipschitz": 2, "balance": 1}[name]
@@ -53,30 +65,130 @@ def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys
     assert '"lr":' in page
 
 
-def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _study("balance", tmp_path / "whole") == 0
-    train, left = balance.train, 5
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Path) -> None:
+    assert main(["study", name, "--quick", "--out", str(tmp_path / "s")]) == 0
+    results = _results(tmp_path / "s")
+    if name == "lipschitz":
+        assert all(result["test_accuracy"] > 0.85 for result in results)
+    else:
+        loss = {(result["init"], result["depth"]): result["loss"] for result in results}
+        assert all(loss[init, 8] < 0.7 * loss["xavier", 8] for init in balance.INITS if init != "xavier")
 
-    def signal_in_the_sixth_run(run: Any, protocol: Any, tick: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            import signal
 
+class Steps:
+    """Counts the training steps of a study; one may raise a signal."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.signal_at = 0, 0
+        self.loss = torch.nn.functional.cross_entropy
+        monkeypatch.setattr(torch.nn.functional, "cross_entropy", self)
+
+    def __call__(self, *args: Any) -> Any:
+        self.count += 1
+        if self.count == self.signal_at:
             signal.raise_signal(signal.SIGINT)
-        return train(run, protocol, tick)
+        return self.loss(*args)
 
-    monkeypatch.setattr(balance, "train", signal_in_the_sixth_run)
-    assert _study("balance", tmp_path / "parts") == 130
-    assert len(_results(tmp_path / "parts")) == 5
-    assert "<svg" in (tmp_path / "parts" / "report.html").read_text()
-    monkeypatch.setattr(balance, "train", train)
-    with (tmp_path / "parts" / "results.jsonl").open("a") as file:
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("epoch", ["middle", "last"])
+def test_an_interrupted_study_goes_on_where_it_was(
+    name: str, epoch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a run, without a step more, with the same results."""
+    steps = Steps(monkeypatch)
+    assert _study(name, tmp_path / "whole") == 0
+    needed, epochs = steps.count, {"lipschitz": 4, "balance": 6}[name]
+    parts = tmp_path / "parts"
+    steps.count, steps.signal_at = 0, 5 * epochs + (2 if epoch == "middle" else epochs)
+    assert _study(name, parts) == 130
+    assert steps.count == steps.signal_at
+    assert len(_results(parts)) == 5
+    assert "<svg" in (parts / "report.html").read_text()
+    with (parts / "results.jsonl").open("a") as file:
         file.write('{"dataset": "cut sho')  # what a crash may leave
-    assert _study("balance", tmp_path / "parts", "--resume") == 0
-    assert _without_times(_results(tmp_path / "parts")) == _without_times(_results(tmp_path / "whole"))
+    assert _study(name, parts, "--resume") == 0
+    assert steps.count == needed
+    assert _without_times(_results(parts)) == _without_times(_results(tmp_path / "whole"))
+    assert [result["session"] for result in _results(parts)] == [0] * 5 + [1] * (len(_results(parts)) - 5)
+    assert len(json.loads((parts / "settings.json").read_text())["sessions"]) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_was_begun_comes_first_whatever_the_grid_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps(monkeypatch)
+    steps.signal_at = 5 * 6 + 2
+    assert _study("balance", tmp_path / "s") == 130
+    assert _study("balance", tmp_path / "s", "--resume", "--depths", "1", "2", "4") == 0
+    depths = [result["depth"] for result in _results(tmp_path / "s")]
+    assert depths[5:9] == [4, 1, 1, 1]
+    assert steps.count == 3 * 3 * 2 * 6
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_run_that_diverges_shows_in_the_report(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _study(name, tmp_path / "s", "--lr", "1e30", "--json") == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    results = _results(tmp_path / "s")
+    assert printed["results"] == results
+    diverged = [result for result in results if result["loss"] is None]
+    assert diverged
+    assert all(len(result["gradient_first"]) == result["depth"] for result in results)
+    assert all(result[{"lipschitz": "test_accuracy", "balance": "epochs"}[name]] is None for result in diverged)
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "<td>diverged</td>" in page
+    assert not re.search(r"<td>[^<]*nan", page)
+    assert page.count("<svg") == {"lipschitz": 2, "balance": 1}[name]
+
+
+def test_diverged_runs_are_counted_beside_the_mean_of_the_others() -> None:
+    results = [{"depth": 2, "seed": seed, "epochs": epochs} for seed, epochs in enumerate([10.0, None, 20.0])]
+    table = depth_table({"a": results, "b": results[1:2]}, "epochs", lambda mean, _: f"{mean:g}", {})
+    assert table.rows == [["a", "15 (1 diverged)"], ["b", "diverged"]]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_study_keeps_the_machines_of_all_its_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu in ("first", "second"):
+        monkeypatch.setattr("gattn.bench.machine.describe", lambda cpu=cpu: {"cpu": cpu})
+        assert _study("balance", tmp_path / "s", *(["--resume"] if cpu == "second" else [])) == 0
+    settings = json.loads((tmp_path / "s" / "settings.json").read_text())
+    assert [session["machine"]["cpu"] for session in settings["sessions"]] == ["first", "second"]
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert '"cpu": "first"' in page
+    assert '"cpu": "second"' in page
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("name", "texas", "cora"), [("balance", False, True), ("lipschitz", False, False)])
+def test_features_are_scaled_as_in_the_authors_programs(
+    name: str, texas: bool, cora: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless asked for otherwise."""
+    study, scaled = {"balance": balance, "lipschitz": lipschitz}[name], []
+
+    def karate_instead(dataset: str, *args: Any, normalize: bool) -> Any:
+        scaled.append(normalize)
+        return node_data("karate", None, normalize=normalize)
+
+    monkeypatch.setattr(study, "node_data", karate_instead)
+    for number, (options, expected) in enumerate(
+        [([], [texas, cora]), (["--normalize"], [True, True]), (["--no-normalize"], [False, False])]
+    ):
+        scaled.clear()
+        out = tmp_path / str(number)
+        one = {"balance": ["--inits", "xavier"], "lipschitz": ["--models", "gat", "--missings", "0"]}[name]
+        more = ["--datasets", "Texas", "Planetoid:cora", "--depths", "2", "--epochs", "1", "--seeds", "1"]
+        assert main(["study", name, "--out", str(out), *one, *more, *options]) == 0
+        assert scaled == expected
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_grid_may_grow_and_a_protocol_may_not_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "s"
     assert _study("balance", out) == 0
@@ -110,6 +222,22 @@ def test_mistakes_are_one_line(
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["balance", "--beta", "nan"], "greater than 0 and at most 1, got nan"),
+        (["balance", "--epochs", "0"], "at least 1, got 0"),
+        (["balance", "--lr", "inf"], "greater than 0, got inf"),
+        (["lipschitz", "--missings", "150"], "at least 0 and at most 100, got 150"),
+        (["lipschitz", "--depths", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_options_have_their_ranges(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", *arguments]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_pygs_layers_train_the_same_networks(tmp_path: Path) -> None:
     """Without dropout the two differ by rounding alone."""
     assert _study("balance", tmp_path / "gattn") == 0
@@ -119,13 +247,16 @@ def test_pygs_layers_train_the_same_networks(tmp_path: Path) -> None:
         assert ours["gradient_first"] == pytest.approx(theirs["gradient_first"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_balanced_networks_start_without_imbalance(tmp_path: Path) -> None:
     assert _study("balance", tmp_path / "s") == 0
     for result in _results(tmp_path / "s"):
         assert (result["imbalance"] < 1e-5) == (result["init"] != "xavier")
 
 
-def test_seeds_vary_slowest() -> None:
-    keys = list(grid_keys({"depths": [2, 4], "models": ["a"], "seeds": [2]}))
-    assert [(key["seed"], key["depth"]) for key in keys] == [(0, 2), (0, 4), (1, 2), (1, 4)]
+def test_seeds_vary_slowest_then_depths() -> None:
+    keys = list(grid_keys({"depths": [4, 2, 4], "models": ["a", "b", "a"], "seeds": [2]}))
+    assert [(key["seed"], key["depth"], key["model"]) for key in keys] == [
+        (seed, depth, model) for seed in (0, 1) for depth in (2, 4) for model in ("a", "b")
+    ]
     assert set(keys[0]) == {"depth", "model", "seed"}
