@@ -121,12 +121,14 @@ def summary(rows: list[Row]) -> list[tuple[object, ...]]:
 HEADER = ("kernel", "target", "variants", "registers", "shared bytes", "bad")
 
 
-def markdown(rows: list[Row], version: str) -> str:
-    """The tables as a page of the documentation."""
+def markdown(rows: list[Row], version: str, every: int) -> str:
+    """The tables as a page of the documentation; ``every`` is how many there are to compile."""
+    part = "" if len(rows) == every else f"A sample: {len(rows)} of {every}. "
     lines = [
         "# Triton kernels: what they need",
         "",
-        f"Written by `make kernel-report` with Triton {version}; read off code compiled ahead of time, not off a GPU. "
+        f"{part}Written by `make kernel-report` with Triton {version}; read off code compiled ahead of time, not off a "
+        "GPU. "
         "Registers and spilled bytes are per thread, shared memory is per program; both are the largest among a "
         "kernel's variants. `bench/results/kernels.json` has every variant. The check fails when one spills.",
         "",
@@ -149,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, {"triton": triton.__version__, "kernels": rows})
     if args.markdown is not None:
-        args.markdown.write_text(markdown(rows, triton.__version__))
+        args.markdown.write_text(markdown(rows, triton.__version__, len(_known) * len(TARGETS)))
     problems = bad(rows)
     for line in problems:
         say(line)

@@ -123,7 +123,7 @@ struct Attention {
 
   // values[k, h] /= by[h]
   void divide(A* values_, int64_t edges, const A* by) const {
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         const Vec<A, W> divisors = load<W>(by + h);

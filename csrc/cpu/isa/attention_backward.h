@@ -116,7 +116,7 @@ struct Backward {
       score.reweight(begin, edges, weighted);
       p = weighted;
     }
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         Vec<A, W> total{};
@@ -164,7 +164,7 @@ struct Backward {
       if (keeps_t) fetch(t.get(), arg, begin, edges);
       if (dropout.active()) fetch(factors.get(), factor, begin, edges);
     }
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         const Vec<A, W> total = load<W>(d.get() + row * h_count + h);
@@ -190,7 +190,7 @@ struct Backward {
 
   // sum[h] += sum of terms[k, h]
   void add_edges(const A* terms, int64_t edges, A* sum) const {
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         Vec<A, W> total = load<W>(sum + h);

@@ -42,7 +42,7 @@ class DecayMask {
   // for `all` slots, whose distances are fetched ahead. `room` as above.
   template <class I>
   void compute(const I* edge_id, int64_t edges, int64_t all, A* mask, A* by_hop, A* room) const {
-    with_heads(heads_, [&](auto h_count) {
+    with_heads<A>(heads_, [&](auto h_count) {
       for (int64_t k = 0; k < edges; ++k) {
         if (k + kAhead < all) prefetch(edge_id[k + kAhead]);
         const A* from = at(edge_id[k], room);

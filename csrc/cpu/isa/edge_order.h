@@ -8,7 +8,7 @@ namespace gattn::cpu::GATTN_ISA {
 // to[index[k]] = from[k]
 template <class A, class I>
 inline void scatter_edges(const A* from, const I* index, int64_t edges, int64_t heads, void* to) {
-  with_heads(heads, [&](auto h_count) {
+  with_heads<A>(heads, [&](auto h_count) {
     for (int64_t k = 0; k < edges; ++k)
       memcpy(static_cast<A*>(to) + static_cast<int64_t>(index[k]) * h_count, from + k * h_count, h_count * sizeof(A));
   });
@@ -18,7 +18,7 @@ inline void scatter_edges(const A* from, const I* index, int64_t edges, int64_t 
 template <class A, class I>
 inline void gather_edges(const A* from, const I* index, int64_t edges, int64_t all, int64_t heads, A* to) {
   constexpr int64_t ahead = 32;
-  with_heads(heads, [&](auto h_count) {
+  with_heads<A>(heads, [&](auto h_count) {
     for (int64_t k = 0; k < edges; ++k) {
       if (k + ahead < all) __builtin_prefetch(from + static_cast<int64_t>(index[k + ahead]) * h_count, 1);
       memcpy(to + k * h_count, from + static_cast<int64_t>(index[k]) * h_count, h_count * sizeof(A));

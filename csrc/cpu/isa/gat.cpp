@@ -122,7 +122,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     A *p = scratch.array(worker, 0), *slope = scratch.array(worker, 1), *factor = scratch.array(worker, 2);
     A *weight = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *inverse = dot;
     const int64_t edges = end - begin;
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       const A* mine = score.a_src + source * h_count;
       for (int64_t k = 0; k < edges; ++k) {
         if (begin + k + ahead < g.num_edges)
@@ -162,7 +162,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
         for (int64_t h = 0; h < heads; ++h)
           dot[e * heads + h] += grad_alpha[static_cast<int64_t>(g.edge_id_t[begin + e]) * heads + h];
     if (dropout.active()) multiply_array(dot, factor, padded<A>(edges, heads));
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         Vec<A, W> total{};

@@ -99,7 +99,7 @@ struct GatBackward {
       const I *target = g.row + begin, *edge_id = g.edge_id_t + begin;
       A *p = scratch.array(worker, 0), *inverse = scratch.array(worker, 1), *gain = scratch.array(worker, 2);
       A *factor = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *far = factor;
-      with_heads(heads, [&](auto h_count) {
+      with_heads<A>(heads, [&](auto h_count) {
         for (int64_t k = 0; k < edges; ++k) {
           if (begin + k + ahead < g.num_edges) {
             prefetch_row(packed.get() + static_cast<int64_t>(target[k + ahead]) * 4 * h_count, bytes);
@@ -142,7 +142,7 @@ struct GatBackward {
       if (dropout.active()) multiply_array(dot, factor, room);
       if (grad_alpha && in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dot);
       A* record = records.get() + begin * 2 * heads;
-      with_heads(heads, [&](auto h_count) {
+      with_heads<A>(heads, [&](auto h_count) {
         for (int64_t k = 0; k < edges; ++k) {
           memcpy(record + 2 * k * h_count, dot + k * h_count, h_count * sizeof(A));
           memcpy(record + (2 * k + 1) * h_count, gain + k * h_count, h_count * sizeof(A));
@@ -162,7 +162,7 @@ struct GatBackward {
     const I *source = g.col + begin, *edge_id = g.edge_id + begin, *slot = g.csr_to_csc + begin;
     A *u = scratch.array(worker, 0), *p = scratch.array(worker, 1), *dalpha = scratch.array(worker, 2);
     A* far = scratch.array(worker, 4);
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       const A* stats = row_stats + row * 2 * h_count;
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
@@ -214,7 +214,7 @@ struct GatBackward {
     A *dt = dalpha, *far = scratch.array(worker, 4);
     const bool heavy = g.rowptr[row + 1] - g.rowptr[row] > kHubDegree;
     if (heavy) weigh(row, begin, end, sum, worker);  // its segments met other workers meanwhile
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         using V = Vec<A, W>;
@@ -277,7 +277,7 @@ struct GatBackward {
     reduce_rows<A>(
         g.colptr, g.num_src, heads, problem.threads,
         [&](int64_t, int64_t begin, int64_t end, A* sum) {
-          with_heads(heads, [&](auto h_count) {
+          with_heads<A>(heads, [&](auto h_count) {
             for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
               constexpr int W = decltype(lanes)::value;
               Vec<A, W> total{};

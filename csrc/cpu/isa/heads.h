@@ -11,27 +11,23 @@ constexpr int64_t padded(int64_t edges, int64_t heads) {
   return (edges * heads + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
 }
 
-// Calls function with the number of heads as a constant where it is a common one, and as itself otherwise.
+// A number of heads that is known when the code is compiled.
 template <int64_t H>
 struct Heads {
   constexpr operator int64_t() const { return H; }
 };
-template <class Function>
+
+// Calls function with the number of heads as a constant where it is a common one, and as itself otherwise. Each
+// constant is compiled into every kernel, which takes most of the build: double precision does without.
+template <class A, class Function>
 inline void with_heads(int64_t heads, const Function& function) {
-  switch (heads) {
-    case 1:
-      return function(Heads<1>{});
-    case 2:
-      return function(Heads<2>{});
-    case 4:
-      return function(Heads<4>{});
-    case 8:
-      return function(Heads<8>{});
-    case 16:
-      return function(Heads<16>{});
-    default:
-      return function(heads);
+  if constexpr (sizeof(A) == sizeof(float)) {
+    if (heads == 1) return function(Heads<1>{});
+    if (heads == 2) return function(Heads<2>{});
+    if (heads == 4) return function(Heads<4>{});
+    if (heads == 8) return function(Heads<8>{});
   }
+  return function(heads);
 }
 
 // Calls function(width, h) for vectors of heads that cover all of them: whole vectors where the number is a constant,

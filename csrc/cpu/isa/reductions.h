@@ -31,7 +31,7 @@ template <class A, class I>
 inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t end, int64_t all, int64_t heads,
                          A* sum) {
   constexpr int64_t ahead = 16;
-  with_heads(heads, [&](auto h_count) {
+  with_heads<A>(heads, [&](auto h_count) {
     for (int64_t k = begin; k < end; ++k) {
       if (k + ahead < all) __builtin_prefetch(term + static_cast<int64_t>(index[k + ahead]) * h_count);
       const A* theirs = term + static_cast<int64_t>(index[k]) * h_count;

@@ -84,7 +84,7 @@ constexpr int64_t kScoresAhead = 32;  // edges; a source's scores are one short 
 template <class A, class I>
 inline void node_logits(const GraphView<I>& g, int64_t heads, const A* a_src, const A* a_dst, const A* a_edge,
                         int64_t row, int64_t slot, int64_t edges, A* t) {
-  with_heads(heads, [&](auto h_count) {
+  with_heads<A>(heads, [&](auto h_count) {
     for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
       constexpr int W = decltype(lanes)::value;
       Vec<A, W> mine{};
@@ -123,7 +123,7 @@ struct Scratch {
 // Scores of a piece of a row become its attention weights, by the row's statistics.
 template <class A>
 inline void normalise(A* p, int64_t edges, int64_t heads, const A* row_stats) {
-  with_heads(heads, [&](auto h_count) {
+  with_heads<A>(heads, [&](auto h_count) {
     for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
       constexpr int W = decltype(lanes)::value;
       const Vec<A, W> maximum = load<W>(row_stats + h);
@@ -219,7 +219,7 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
     const int64_t edges = end - begin;
     score.logits(row, begin, edges, p, worker);
-    with_heads(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
+    with_heads<A>(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
     if (score.reweight(begin, edges, p)) {
       for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
       for (int64_t k = 0; k < edges; ++k)
@@ -258,7 +258,7 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
     }
     const bool empty = g.rowptr[row] == g.rowptr[row + 1] && ending.sink_logit == nullptr;
     if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, empty, heads, channels, maximum, sum, acc);
-    with_heads(heads, [&](auto h_count) {
+    with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         const Vec<A, W> total = load<W>(sum + h), zero{};

@@ -36,7 +36,7 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
     const int64_t heads = problem.heads, stride = state_stride<A>(2 * heads);
     // A piece's state: its maximum, and the place in it where that first is; none where all are -inf or NaN.
     const auto partial = [&](int64_t, int64_t begin, int64_t end, A* state, int) {
-      with_heads(heads, [&](auto h_count) {
+      with_heads<A>(heads, [&](auto h_count) {
         for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
           constexpr int W = decltype(lanes)::value;
           using V = Vec<A, W>;
