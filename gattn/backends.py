@@ -60,7 +60,9 @@ def _missing_triton() -> str:
     spec = importlib.util.find_spec("triton")
     if spec is None or spec.origin is None:
         return "the package triton is not installed; run 'pip install triton'"
-    from gattn.kernels import require_triton  # of a source tree that is not installed there is none
+    if importlib.util.find_spec("gattn.kernels") is None:  # a source tree that is not installed
+        return f"there is no gattn.kernels beside {Path(__file__).parent}; run 'pip install .' in the source tree"
+    from gattn.kernels import require_triton
 
     found = re.search(r"^__version__ = ['\"](.+?)['\"]", Path(spec.origin).read_text(), re.MULTILINE)
     try:

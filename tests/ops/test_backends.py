@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 from collections.abc import Callable
@@ -105,3 +106,17 @@ def test_without_the_compiled_core_the_reason_is_told(monkeypatch: pytest.Monkey
         with pytest.raises(RuntimeError, match=r"not usable.*no such file.*pip install"):
             ops.edge_softmax(torch.zeros(1, 1), graph, backend=backend)
     assert float(ops.edge_softmax(torch.zeros(1, 1), graph, backend="reference")) == 1.0
+
+
+def test_a_source_tree_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when ``gattn`` is imported from a checkout that is not installed."""
+    module = sys.modules[select_backend.__module__]
+    found = {"triton": importlib.util.find_spec("torch"), "gattn.kernels": None}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found[name])
+    module._missing_triton.cache_clear()
+    try:
+        usable, reason = gattn.backends()["triton"]
+        assert not usable
+        assert "pip install ." in reason
+    finally:
+        module._missing_triton.cache_clear()
