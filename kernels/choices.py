@@ -29,6 +29,8 @@ ELEMENTS = {
 _SCALE = 8 if interprets_triton() else 1
 #: Numbers a thread: fewer where many tiles are alive at once, and of two registers each.
 _PER_THREAD = {"target": 8, "source": 8}
+#: What is known of an edge, of whatever width, takes registers too.
+_EDGES_PER_THREAD = 8
 _MAX_WARPS = 8
 _SMALL_LANES = 4
 _MAX_LANES = {"rows": 1, "small": _SMALL_LANES, "middle": 32, "hub": 128, "chunk": 128, "edges": 256}
@@ -67,6 +69,7 @@ def choose(kernel: str, group: str, heads: int, channels: int, wide: bool) -> Bl
     lanes = min(edges, _MAX_LANES[group])
     rows = edges // lanes if group in ("small", "rows") else 1
     threads = rows * lanes * edge * (2 if wide else 1) // _PER_THREAD.get(kernel, 16)
+    threads = max(threads, rows * lanes * (2 if wide else 1) // _EDGES_PER_THREAD)
     warps = min(_MAX_WARPS, max(1, threads // 32))
     return Blocks(block_heads, block_channels, rows, lanes, options.get("warps", warps), options.get("stages", 2))
 

@@ -128,9 +128,8 @@ def markdown(rows: list[Row], version: str, every: int) -> str:
         "# Triton kernels: what they need",
         "",
         f"{part}Written by `make kernel-report` with Triton {version}; read off code compiled ahead of time, not off a "
-        "GPU. "
-        "Registers and spilled bytes are per thread, shared memory is per program; both are the largest among a "
-        "kernel's variants. `bench/results/kernels.json` has every variant. The check fails when one spills.",
+        "GPU. Registers and spilled bytes are per thread, shared memory is per program; both are the largest among a "
+        "kernel's variants. `bench/results/kernels.json` lists them. The check fails when one spills.",
         "",
         f"| {' | '.join(HEADER)} |",
         f"|{'---|' * len(HEADER)}",
