@@ -207,11 +207,11 @@ def check_against_reference(op: str, tensors: Tensors, graph: Graph, *, backend:
     dtype that sums accumulate in, more in fp64, where a wrong formula and not the last digits is looked for. Errors of
     tensors of very few numbers are root mean squares over inputs some roundings away, the kernel's and the reference's.
     """
-    wide = next(iter(tensors.values())).dtype == torch.float64
-    floor = 256 * torch.finfo(torch.float64).eps if wide else 16 * torch.finfo(torch.float32).eps
+    fp64 = next(iter(tensors.values())).dtype == torch.float64
+    floor = 256 * torch.finfo(torch.float64).eps if fp64 else 16 * torch.finfo(torch.float32).eps
     errors = _errors(op, tensors, graph, backend=backend, **options)
     few = [name for name, (_, _, numbers) in errors.items() if numbers <= FEW]
-    if few and not wide:
+    if few and not fp64:
         generator = torch.Generator().manual_seed(9)
         draws = [_errors(op, _near(tensors, generator), graph, backend=backend, **options) for _ in range(DRAWS - 1)]
         for name in few:
