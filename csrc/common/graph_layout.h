@@ -15,20 +15,35 @@ constexpr int64_t kGraphMagic = 0x6774;  // "gt"
 // Internal linkage: kernels for different instruction sets each compile their own copy.
 namespace {
 
-template <class I>
+// Its arrays: pointers to int32 or int64, or whatever else can be moved along and indexed.
+template <class Array>
 struct GraphView {
   int64_t num_src = 0, num_dst = 0, num_edges = 0;
-  const I *rowptr = nullptr, *col = nullptr, *edge_id = nullptr;
-  const I *colptr = nullptr, *row = nullptr, *edge_id_t = nullptr, *csr_to_csc = nullptr;
+  Array rowptr{}, col{}, edge_id{};
+  Array colptr{}, row{}, edge_id_t{}, csr_to_csc{};
+};
+
+// An array of either width. A branch that always goes the same way costs nothing beside the rows that an index
+// fetches; kernels compiled for one width each would double the build.
+struct Index {
+  const void* data = nullptr;
+  bool wide = false;
+
+  int64_t operator[](int64_t i) const {
+    return wide ? static_cast<const int64_t*>(data)[i] : static_cast<const int32_t*>(data)[i];
+  }
+  Index operator+(int64_t count) const {
+    return {static_cast<const char*>(data) + count * (wide ? sizeof(int64_t) : sizeof(int32_t)), wide};
+  }
 };
 
 inline int64_t graph_numel(int64_t num_src, int64_t num_dst, int64_t num_edges) {
   return kGraphHeader + (num_dst + 1) + (num_src + 1) + 5 * num_edges;
 }
 
-template <class I>
-GraphView<I> view_graph(const I* packed) {
-  GraphView<I> g;
+template <class Array>
+GraphView<Array> view_graph(Array packed) {
+  GraphView<Array> g;
   g.num_src = packed[1];
   g.num_dst = packed[2];
   g.num_edges = packed[3];

@@ -95,11 +95,9 @@ void fill(const In* src, const In* dst, const GraphOptions& options, int64_t num
   packed[1] = static_cast<I>(num_src);
   packed[2] = static_cast<I>(num_dst);
   packed[3] = static_cast<I>(num_edges);
-  const GraphView<I> view = view_graph<I>(packed);
-  const auto writable = [](const I* pointer) { return const_cast<I*>(pointer); };
-  I *rowptr = writable(view.rowptr), *col = writable(view.col), *edge_id = writable(view.edge_id);
-  I *colptr = writable(view.colptr), *row = writable(view.row), *edge_id_t = writable(view.edge_id_t);
-  I* csr_to_csc = writable(view.csr_to_csc);
+  const GraphView<I*> view = view_graph(packed);
+  I *rowptr = view.rowptr, *col = view.col, *edge_id = view.edge_id;
+  I *colptr = view.colptr, *row = view.row, *edge_id_t = view.edge_id_t, *csr_to_csc = view.csr_to_csc;
   const auto dropped = [&](int64_t e) { return options.self_loops && src[e] == dst[e]; };
 
   Buffer<I> counts(chunks.count * std::max(num_src, num_dst));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../common/graph_layout.h"
 #include "../common/tensor.h"
 
 namespace gattn::cpu {
@@ -21,6 +22,9 @@ struct Problem {
   uint64_t seed = 0;
   int threads = 1;
 };
+
+using Adjacency = GraphView<Index>;
+inline Adjacency adjacency(const Problem& problem) { return view_graph(Index{problem.graph, problem.wide}); }
 
 // Score `gat`: t_ij = a_src[j] + a_dst[i] + a_edge[ij], then LeakyReLU; value x[j].
 struct GatInputs {

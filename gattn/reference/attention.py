@@ -222,7 +222,8 @@ def _softmax(s: Tensor, t: Inputs, target: Tensor, num_dst: int, epsilon: float)
         return weight / total[target], None
     sink = (t.sink_logit - maximum.masked_fill(maximum == -math.inf, 0)).exp()
     total = total + sink
-    total = total.masked_fill(total == 0, 1)  # of a target without edges and with a sink of logit -inf
+    alone = target.new_zeros(num_dst, 1).index_fill(0, target, 1) == 0
+    total = total.masked_fill(alone & (total == 0), 1)  # the sink's logit is -inf there
     return weight / total[target], sink / total
 
 

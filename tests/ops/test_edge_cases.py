@@ -313,6 +313,19 @@ def test_a_sink_of_logit_minus_infinity_is_no_sink(
     assert op == "edge_softmax" or not got["grad sink_value"].any()
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("sink", [None, -INFINITY, 0.0])
+def test_a_row_of_masked_edges_has_weights_only_beside_a_sink(
+    sink: float | None, backend: str, graph_of: Function, call_op: Function
+) -> None:
+    graph = graph_of("mixed")
+    tensors = {"logits": torch.full((graph.num_edges, 2), -INFINITY)}
+    if sink is not None:
+        tensors["sink_logit"] = torch.full((graph.num_dst, 2), sink)
+    alpha = call_op("edge_softmax", tensors, graph, backend=backend)
+    assert bool((alpha == 0).all() if sink == 0.0 else alpha.isnan().all())
+
+
 def test_one_weight_an_edge_is_the_same_weight_for_every_head(
     graph_of: Function, inputs_of: Function, call_op: Function
 ) -> None:

@@ -32,11 +32,11 @@ void write_products(const Scores& score, void* out, DType dtype, int threads) {
   });
 }
 
-template <class A, class I>
+template <class A>
 void run_forward(const Problem& problem, const AttentionInputs& in, const AttentionOutputs& outputs) {
   const Workspace<A> work(problem.threads, problem.heads, problem.heads * problem.channels);
-  const DecayMask<A> decay(in, problem.heads, view_graph(static_cast<const I*>(problem.graph)).num_edges);
-  const Attention<A, I> score(problem, in, decay, work);
+  const DecayMask<A> decay(in, problem.heads, adjacency(problem).num_edges);
+  const Attention<A> score(problem, in, decay, work);
   const Ending<A> ending{nullptr, static_cast<const A*>(in.sink_logit), static_cast<const A*>(in.sink_value),
                          static_cast<A>(in.epsilon), in.undropped};
   forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), ending, outputs.out,
@@ -47,20 +47,17 @@ void run_forward(const Problem& problem, const AttentionInputs& in, const Attent
 }  // namespace
 
 void attention_forward(const Problem& problem, const AttentionInputs& in, const AttentionOutputs& outputs) {
-  with_types(problem, [&](auto types) {
-    run_forward<typename decltype(types)::A, typename decltype(types)::I>(problem, in, outputs);
-  });
+  with_accumulator(problem, [&](auto zero) { run_forward<decltype(zero)>(problem, in, outputs); });
 }
 
 void attention_backward(const Problem& problem, const AttentionInputs& in, const AttentionSaved& saved,
                         const AttentionGradients& grads) {
-  with_types(problem, [&](auto types) {
-    using A = typename decltype(types)::A;
-    using I = typename decltype(types)::I;
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
     if (in.score == Score::gat && in.edge_weight == nullptr && saved.grad_out != nullptr)
-      GatBackward<A, I>(problem, in, saved, grads).run();
+      GatBackward<A>(problem, in, saved, grads).run();
     else
-      Backward<A, I>(problem, in, saved, grads).run();
+      Backward<A>(problem, in, saved, grads).run();
   });
 }
 

@@ -32,12 +32,11 @@ inline const A* widened(const Rows<A>& rows, int64_t node, A* room) {
 
 inline bool made_of_features(Score score) { return score != Score::edge_softmax && score != Score::gat; }
 
-template <class A_, class I_>
+template <class A_>
 struct Attention {
   using A = A_;
-  using I = I_;
 
-  GraphView<I> g;
+  Adjacency g;
   Score kind;
   int64_t heads, channels;
   Rows<A> q, k, v, edge, values;
@@ -49,7 +48,7 @@ struct Attention {
   const Workspace<A>& work;
 
   Attention(const Problem& problem, const AttentionInputs& in, const DecayMask<A>& decay_, const Workspace<A>& work_)
-      : g(view_graph(static_cast<const I*>(problem.graph))),
+      : g(adjacency(problem)),
         kind(in.score),
         heads(problem.heads),
         channels(problem.channels),
@@ -71,7 +70,7 @@ struct Attention {
         clip(static_cast<A>(in.clip)),
         work(work_) {}
 
-  A weight_of(int64_t slot, int64_t h) const { return edge_weight[static_cast<int64_t>(g.edge_id[slot]) * heads + h]; }
+  A weight_of(int64_t slot, int64_t h) const { return edge_weight[g.edge_id[slot] * heads + h]; }
   bool edge_values() const { return kind == Score::dot && edge.data != nullptr; }
 
   // Calls function(source rows, edge rows, k, count) for the slots of a piece, four at a time, in the accumulate type.
@@ -79,8 +78,8 @@ struct Attention {
   template <class Function>
   void for_rows(const Rows<A>& sources, const Rows<A>& edge_rows, bool cold, int64_t slot, int64_t edges, int worker,
                 const Function& function) const {
-    const I *edge_id = g.edge_id + slot, *end = cold ? g.edge_id + g.num_edges : edge_id;
-    const int64_t ahead = prefetch_distance(sources.bytes);
+    const Index edge_id = g.edge_id + slot;
+    const int64_t ahead = prefetch_distance(sources.bytes), rest = cold ? g.num_edges - slot : 0;
     gather(sources, g.col, slot, edges, cold ? g.num_edges : 0, [&](const void* const* row, int64_t first, int count) {
       const A *source[kRowsAtOnce], *theirs[kRowsAtOnce];
       for (int u = 0; u < kRowsAtOnce; ++u) {
@@ -94,7 +93,7 @@ struct Attention {
           source[u] = source[0];
         }
         theirs[u] = u < count ? widened(edge_rows, edge_id[at], work.row(worker, kRowsAtOnce + u)) : theirs[0];
-        if (edge_rows.data && u < count && edge_id + at + ahead < end)
+        if (edge_rows.data && u < count && at + ahead < rest)
           prefetch_row(edge_rows[edge_id[at + ahead]], edge_rows.bytes);
       }
       function(source, theirs, first, count);

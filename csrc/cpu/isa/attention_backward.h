@@ -1,6 +1,8 @@
 // The backward of any score with any modifier.
 #pragma once
 
+#include <utility>
+
 #include "attention.h"
 #include "edge_order.h"
 #include "sink.h"
@@ -11,7 +13,7 @@ namespace gattn::cpu::GATTN_ISA {
 //   dalpha = r g_i . value + dL/dalpha,  D_i = sum p dalpha (with the sink's share),  ds = p (dalpha - D_i)
 // The target pass finds D a row at a time and then everything that is a sum over a target's edges; what the source
 // pass needs it leaves in transposed order: dt and r p, [E, heads].
-template <class A, class I>
+template <class A>
 struct Backward {
   const Problem& problem;
   const AttentionInputs& in;
@@ -19,8 +21,8 @@ struct Backward {
   const AttentionGradients& grads;
   const Workspace<A> work;
   const DecayMask<A> decay;
-  const Attention<A, I> score;
-  const GraphView<I>& g;
+  const Attention<A> score;
+  const Adjacency& g;
   const int64_t heads, width;
   const Rows<A> grad_out, grad_edge;
   const Dropout<A> dropout;
@@ -41,7 +43,7 @@ struct Backward {
         saved(saved_),
         grads(grads_),
         work(problem.threads, problem.heads, problem.heads * problem.channels),
-        decay(in, problem.heads, view_graph(static_cast<const I*>(problem.graph)).num_edges),
+        decay(in, problem.heads, adjacency(problem).num_edges),
         score(problem, in, decay, work),
         g(score.g),
         heads(problem.heads),
@@ -67,6 +69,12 @@ struct Backward {
         state_size(at_hop + heads) {}
 
   void run() {
+    const std::pair<void*, int64_t> results[] = {{grads.q, g.num_dst * score.q.bytes},
+                                                 {grads.k, g.num_src * score.k.bytes},
+                                                 {grads.v, g.num_src * score.v.bytes},
+                                                 {grads.edge, g.num_edges * score.edge.bytes}};
+    for (const auto& [data, bytes] : results)
+      if (data) advise_huge_pages(data, bytes);
     target_pass();
     if (needs_source_pass()) source_pass();
   }
@@ -129,7 +137,7 @@ struct Backward {
   // dalpha, and the factors of dropout
   void weigh_values(int64_t row, int64_t begin, int64_t edges, A* dalpha, A* factor, int worker) {
     const auto* grad_alpha = static_cast<const A*>(saved.grad_alpha);
-    const I* edge_id = g.edge_id + begin;
+    const Index edge_id = g.edge_id + begin;
     memset(dalpha, 0, (edges + kRowsAtOnce) * heads * sizeof(A));
     if (grad_out.data) {
       const Rows<A> none(nullptr, problem.dtype, heads, problem.channels);
@@ -298,16 +306,19 @@ struct Backward {
       if (values && grad_out.data) aggregate(state + at_values, grad_out, g.row, begin, edges, g.num_edges, p);
       if (!features) return;
       const A* mine = widened(score.k, source, work.row(worker, kRowsAtOnce * 2));
+      const int64_t ahead = prefetch_distance(score.q.bytes), rest = g.num_edges - begin;
       gather(score.q, g.row, begin, edges, g.num_edges, [&](const void* const* row, int64_t first, int count) {
         for (int u = 0; u < count; ++u) {
-          const int64_t edge = g.edge_id_t[begin + first + u];
+          const int64_t at = first + u, edge = g.edge_id_t[begin + at];
+          if (score.edge.data && at + ahead < rest)
+            prefetch_row(score.edge[g.edge_id_t[begin + at + ahead]], score.edge.bytes);
           const A* q = static_cast<const A*>(row[u]);
           if (!score.q.wide) {
             A* room = work.row(worker, 0);
             score.q.ops->widen(room, row[u], width);
             q = room;
           }
-          const EdgeGradient<A> theirs{gradient + (first + u) * heads, widened(grad_edge, edge, work.row(worker, 1))};
+          const EdgeGradient<A> theirs{gradient + at * heads, widened(grad_edge, edge, work.row(worker, 1))};
           score.rows->source(state, theirs, mine, widened(score.edge, edge, work.row(worker, 2)), q, score.parameters);
         }
       });

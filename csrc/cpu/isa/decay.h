@@ -40,8 +40,7 @@ class DecayMask {
 
   // mask[k, h] and, where asked for, its derivative by hop over itself, for the edges of some slots; edge_id goes on
   // for `all` slots, whose distances are fetched ahead. `room` as above.
-  template <class I>
-  void compute(const I* edge_id, int64_t edges, int64_t all, A* mask, A* by_hop, A* room) const {
+  void compute(const Index edge_id, int64_t edges, int64_t all, A* mask, A* by_hop, A* room) const {
     with_heads<A>(heads_, [&](auto h_count) {
       for (int64_t k = 0; k < edges; ++k) {
         if (k + kAhead < all) prefetch(edge_id[k + kAhead]);

@@ -58,8 +58,7 @@ struct Dropout {
   bool active() const { return threshold != 0; }
 
   // factor[k, h] = 0 or scale, by the edge's id.
-  template <class I>
-  void factors(const I* edge_id, int64_t edges, int64_t heads, A* factor) const {
+  void factors(const Index edge_id, int64_t edges, int64_t heads, A* factor) const {
     const A either[] = {A{0}, scale};  // looked up: a branch would be mispredicted every other time
     for (int64_t begin = 0; begin < edges; begin += kPhiloxEdges) {
       const int count = edges - begin < kPhiloxEdges ? static_cast<int>(edges - begin) : kPhiloxEdges;

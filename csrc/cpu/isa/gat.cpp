@@ -7,12 +7,11 @@ namespace gattn::cpu::GATTN_ISA {
 
 namespace {
 
-template <class A_, class I_>
+template <class A_>
 struct Gat {
   using A = A_;
-  using I = I_;
 
-  GraphView<I> g;
+  Adjacency g;
   Rows<A> values;
   const A *a_src, *a_dst, *a_edge;  // a_dst and a_edge may be null
   A slope;
@@ -36,9 +35,9 @@ struct Gat {
   }
 };
 
-template <class A, class I>
-Gat<A, I> make_score(const Problem& problem, const GatInputs& in) {
-  return {view_graph(static_cast<const I*>(problem.graph)),
+template <class A>
+Gat<A> make_score(const Problem& problem, const GatInputs& in) {
+  return {adjacency(problem),
           Rows<A>(in.x, problem.dtype, problem.heads, problem.channels),
           static_cast<const A*>(in.a_src),
           static_cast<const A*>(in.a_dst),
@@ -125,10 +124,9 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     with_heads<A>(heads, [&](auto h_count) {
       const A* mine = score.a_src + source * h_count;
       for (int64_t k = 0; k < edges; ++k) {
-        if (begin + k + ahead < g.num_edges)
-          __builtin_prefetch(packed + static_cast<int64_t>(g.row[begin + k + ahead]) * 4 * h_count);
+        if (begin + k + ahead < g.num_edges) __builtin_prefetch(packed + g.row[begin + k + ahead] * 4 * h_count);
         const TargetRow<A> target(packed, g.row[begin + k], h_count);
-        const A* edge = score.a_edge ? score.a_edge + static_cast<int64_t>(g.edge_id_t[begin + k]) * h_count : nullptr;
+        const A* edge = score.a_edge ? score.a_edge + g.edge_id_t[begin + k] * h_count : nullptr;
         for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
           constexpr int W = decltype(lanes)::value;
           using V = Vec<A, W>;
@@ -159,8 +157,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
 
     if (grad_alpha)
       for (int64_t e = 0; e < edges; ++e)
-        for (int64_t h = 0; h < heads; ++h)
-          dot[e * heads + h] += grad_alpha[static_cast<int64_t>(g.edge_id_t[begin + e]) * heads + h];
+        for (int64_t h = 0; h < heads; ++h) dot[e * heads + h] += grad_alpha[g.edge_id_t[begin + e] * heads + h];
     if (dropout.active()) multiply_array(dot, factor, padded<A>(edges, heads));
     with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
@@ -185,7 +182,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     if (dt) memcpy(dt + begin * heads, dot, edges * heads * sizeof(A));
     if (da_edge && !signed_p)
       for (int64_t e = 0; e < edges; ++e)
-        memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[begin + e]) * heads, dot + e * heads, heads * sizeof(A));
+        memcpy(da_edge + g.edge_id_t[begin + e] * heads, dot + e * heads, heads * sizeof(A));
   };
 
   const auto finish = [&](int64_t source, A* states, int64_t count, int worker) {
@@ -224,17 +221,16 @@ void refine(const Score& score, const GatGradients& grads, typename Score::A* pa
             gradient = (gradient - (p < A{0} ? -p : p) * target.d_error[h]) * (p < A{0} ? score.slope : A{1});
             sum[h] += gradient;
           }
-          if (da_edge)
-            memcpy(da_edge + static_cast<int64_t>(g.edge_id_t[m]) * heads, dt + m * heads, heads * sizeof(A));
+          if (da_edge) memcpy(da_edge + g.edge_id_t[m] * heads, dt + m * heads, heads * sizeof(A));
         }
       },
       [&](int64_t source, const A* sum) { memcpy(da_src + source * heads, sum, heads * sizeof(A)); });
 }
 
-template <class A, class I>
+template <class A>
 void run_backward(const Problem& problem, const GatInputs& in, const SavedForBackward& saved,
                   const GatGradients& grads) {
-  const Gat<A, I> score = make_score<A, I>(problem, in);
+  const Gat<A> score = make_score<A>(problem, in);
   const auto& g = score.g;
   const int64_t heads = problem.heads;
   const Dropout<A> dropout(problem.dropout_p, problem.seed);
@@ -273,10 +269,10 @@ void for_each_block(const Blocks& blocks, int threads, const Body& body) {
   });
 }
 
-template <class A, class I>
+template <class A>
 void run_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out_,
                         const GatGradients& grads, const GatLayerGradients& sums) {
-  const auto g = view_graph(static_cast<const I*>(problem.graph));
+  const auto g = adjacency(problem);
   const int64_t heads = problem.heads, channels = problem.channels, width = heads * channels;
   const Rows<A> features(x, problem.dtype, heads, channels), dx(sums.x, problem.dtype, heads, channels);
   const Rows<A> partial_dx(grads.x, grads.wide_x ? kWide<A> : problem.dtype, heads, channels);
@@ -314,9 +310,9 @@ void run_node_gradients(const Problem& problem, const void* x, const GatParamete
 }  // namespace
 
 void gat_node_scores(const Problem& problem, const void* x, const GatParameters& parameters, void* a_src, void* a_dst) {
-  with_types(problem, [&](auto types) {
-    using A = typename decltype(types)::A;
-    const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    const auto g = adjacency(problem);
     const int64_t heads = problem.heads, channels = problem.channels;
     const Rows<A> features(x, problem.dtype, heads, channels);
     for_each_block(Blocks(g.num_src), problem.threads, [&](int64_t, int64_t begin, int64_t end) {
@@ -330,16 +326,14 @@ void gat_node_scores(const Problem& problem, const void* x, const GatParameters&
 
 void gat_node_gradients(const Problem& problem, const void* x, const GatParameters& parameters, const void* grad_out,
                         const GatGradients& grads, const GatLayerGradients& sums) {
-  with_types(problem, [&](auto types) {
-    run_node_gradients<typename decltype(types)::A, typename decltype(types)::I>(problem, x, parameters, grad_out,
-                                                                                 grads, sums);
-  });
+  with_accumulator(
+      problem, [&](auto zero) { run_node_gradients<decltype(zero)>(problem, x, parameters, grad_out, grads, sums); });
 }
 
 void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutputs& outputs) {
-  with_types(problem, [&](auto types) {
-    using A = typename decltype(types)::A;
-    const auto score = make_score<A, typename decltype(types)::I>(problem, in);
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    const auto score = make_score<A>(problem, in);
     forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), Ending<A>{score.bias}, outputs.out,
             static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   });
@@ -347,9 +341,7 @@ void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutpu
 
 void gat_backward(const Problem& problem, const GatInputs& in, const SavedForBackward& saved,
                   const GatGradients& grads) {
-  with_types(problem, [&](auto types) {
-    run_backward<typename decltype(types)::A, typename decltype(types)::I>(problem, in, saved, grads);
-  });
+  with_accumulator(problem, [&](auto zero) { run_backward<decltype(zero)>(problem, in, saved, grads); });
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -17,13 +17,13 @@ namespace gattn::cpu::GATTN_ISA {
 //
 // dalpha and gain, [E, 2, heads] in the transpose's order, are all of size E that is stored. The pass over targets
 // takes the scores anew, which is cheaper than to store them.
-template <class A, class I>
+template <class A>
 struct GatBackward {
   const Problem& problem;
   const AttentionInputs& in;
   const AttentionSaved& saved;
   const AttentionGradients& grads;
-  const GraphView<I> g;
+  const Adjacency g;
   const int64_t heads, width;
   const DecayMask<A> decay;
   const Rows<A> values, grad_out;
@@ -41,7 +41,7 @@ struct GatBackward {
         in(in_),
         saved(saved_),
         grads(grads_),
-        g(view_graph(static_cast<const I*>(problem.graph))),
+        g(adjacency(problem)),
         heads(problem.heads),
         width(problem.heads * problem.channels),
         decay(in, heads, g.num_edges),
@@ -96,17 +96,17 @@ struct GatBackward {
 
     const auto partial = [&](int64_t source, int64_t begin, int64_t end, A* acc, int worker) {
       const int64_t edges = end - begin, room = padded<A>(edges, heads);
-      const I *target = g.row + begin, *edge_id = g.edge_id_t + begin;
+      const Index target = g.row + begin, edge_id = g.edge_id_t + begin;
       A *p = scratch.array(worker, 0), *inverse = scratch.array(worker, 1), *gain = scratch.array(worker, 2);
       A *factor = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *far = factor;
       with_heads<A>(heads, [&](auto h_count) {
         for (int64_t k = 0; k < edges; ++k) {
           if (begin + k + ahead < g.num_edges) {
-            prefetch_row(packed.get() + static_cast<int64_t>(target[k + ahead]) * 4 * h_count, bytes);
+            prefetch_row(packed.get() + target[k + ahead] * 4 * h_count, bytes);
             if (decay) decay.prefetch(edge_id[k + ahead]);
           }
-          const A* theirs = packed.get() + static_cast<int64_t>(target[k]) * 4 * h_count;
-          const A* edge = a_edge ? a_edge + static_cast<int64_t>(edge_id[k]) * h_count : nullptr;
+          const A* theirs = packed.get() + target[k] * 4 * h_count;
+          const A* edge = a_edge ? a_edge + edge_id[k] * h_count : nullptr;
           const A* mask = decay ? decay.at(edge_id[k], far) : nullptr;
           for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
             constexpr int W = decltype(lanes)::value;
@@ -159,7 +159,7 @@ struct GatBackward {
   // Step 1 of a target: u, p, dalpha, and the sum of p dalpha.
   void weigh(int64_t row, int64_t begin, int64_t end, A* sum, int worker) const {
     const int64_t edges = end - begin, rest = g.num_edges - begin;
-    const I *source = g.col + begin, *edge_id = g.edge_id + begin, *slot = g.csr_to_csc + begin;
+    const Index source = g.col + begin, edge_id = g.edge_id + begin, slot = g.csr_to_csc + begin;
     A *u = scratch.array(worker, 0), *p = scratch.array(worker, 1), *dalpha = scratch.array(worker, 2);
     A* far = scratch.array(worker, 4);
     with_heads<A>(heads, [&](auto h_count) {
@@ -173,13 +173,13 @@ struct GatBackward {
         if (divisor) by = load<W>(divisor + row * h_count + h);
         for (int64_t k = 0; k < edges; ++k) {
           if (k + kScoresAhead < rest) {
-            __builtin_prefetch(records.get() + static_cast<int64_t>(slot[k + kScoresAhead]) * 2 * h_count + h);
-            if (a_src) __builtin_prefetch(a_src + static_cast<int64_t>(source[k + kScoresAhead]) * h_count + h);
+            __builtin_prefetch(records.get() + slot[k + kScoresAhead] * 2 * h_count + h);
+            if (a_src) __builtin_prefetch(a_src + source[k + kScoresAhead] * h_count + h);
             if (decay) decay.prefetch(edge_id[k + kScoresAhead]);
           }
           V t = mine;
-          if (a_src) t += load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h);
-          if (a_edge) t += load<W>(a_edge + static_cast<int64_t>(edge_id[k]) * h_count + h);
+          if (a_src) t += load<W>(a_src + source[k] * h_count + h);
+          if (a_edge) t += load<W>(a_edge + edge_id[k] * h_count + h);
           if (divisor) t /= by;
           V score = t * branch(t);
           if (decay) score *= load<W>(decay.at(edge_id[k], far) + h);
@@ -196,7 +196,7 @@ struct GatBackward {
         for (int64_t k = 0; k < edges; ++k) {
           const int64_t i = k * h_count + h;
           const Vec<A, W> weight = load<W>(p + i) * inverse;
-          const Vec<A, W> gradient = load<W>(records.get() + static_cast<int64_t>(slot[k]) * 2 * h_count + h);
+          const Vec<A, W> gradient = load<W>(records.get() + slot[k] * 2 * h_count + h);
           store<W>(p + i, weight);
           store<W>(dalpha + i, gradient);
           total += weight * gradient;
@@ -209,7 +209,7 @@ struct GatBackward {
   // Step 2: the sums of dt, of -dc c and of dhop, [3, heads], and da_edge.
   void differentiate(int64_t row, int64_t begin, int64_t end, A* sum, int worker) const {
     const int64_t edges = end - begin;
-    const I* edge_id = g.edge_id + begin;
+    const Index edge_id = g.edge_id + begin;
     A *u = scratch.array(worker, 0), *p = scratch.array(worker, 1), *dalpha = scratch.array(worker, 2);
     A *dt = dalpha, *far = scratch.array(worker, 4);
     const bool heavy = g.rowptr[row + 1] - g.rowptr[row] > kHubDegree;
@@ -282,10 +282,9 @@ struct GatBackward {
               constexpr int W = decltype(lanes)::value;
               Vec<A, W> total{};
               for (int64_t m = begin; m < end; ++m) {
-                if (m + kScoresAhead < g.num_edges)
-                  __builtin_prefetch(d.get() + static_cast<int64_t>(g.row[m + kScoresAhead]) * h_count + h);
+                if (m + kScoresAhead < g.num_edges) __builtin_prefetch(d.get() + g.row[m + kScoresAhead] * h_count + h);
                 const A* record = records.get() + m * 2 * h_count + h;
-                const Vec<A, W> mean = load<W>(d.get() + static_cast<int64_t>(g.row[m]) * h_count + h);
+                const Vec<A, W> mean = load<W>(d.get() + g.row[m] * h_count + h);
                 total += load<W>(record + h_count) * (load<W>(record) - mean);
               }
               store<W>(sum + h, total);

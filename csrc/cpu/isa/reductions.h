@@ -13,8 +13,8 @@ inline void add_states(A* states, int64_t count, int64_t size) {
 }
 
 // add(row, begin, end, sum) adds the slots' terms to sum [heads]; finish(row, sum) receives the total.
-template <class A, class I, class Add, class Finish>
-void reduce_rows(const I* pointer, int64_t rows, int64_t heads, int threads, const Add& add, const Finish& finish) {
+template <class A, class Add, class Finish>
+void reduce_rows(const Index pointer, int64_t rows, int64_t heads, int threads, const Add& add, const Finish& finish) {
   const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* sum, int) {
     for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
     add(row, begin, end, sum);
@@ -27,14 +27,14 @@ void reduce_rows(const I* pointer, int64_t rows, int64_t heads, int threads, con
 }
 
 // sum[h] += sum over slots of term[index[slot], h]
-template <class A, class I>
-inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t end, int64_t all, int64_t heads,
+template <class A>
+inline void add_gathered(const A* term, const Index index, int64_t begin, int64_t end, int64_t all, int64_t heads,
                          A* sum) {
   constexpr int64_t ahead = 16;
   with_heads<A>(heads, [&](auto h_count) {
     for (int64_t k = begin; k < end; ++k) {
-      if (k + ahead < all) __builtin_prefetch(term + static_cast<int64_t>(index[k + ahead]) * h_count);
-      const A* theirs = term + static_cast<int64_t>(index[k]) * h_count;
+      if (k + ahead < all) __builtin_prefetch(term + index[k + ahead] * h_count);
+      const A* theirs = term + index[k] * h_count;
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
         store<W>(sum + h, load<W>(sum + h) + load<W>(theirs + h));
@@ -45,11 +45,11 @@ inline void add_gathered(const A* term, const I* index, int64_t begin, int64_t e
 
 // sum[h] += sum over slots of alpha[e, h] * grad_alpha[e, h], e the slot's edge: what D_i gains where the attention
 // weights themselves have a gradient.
-template <class A, class I>
-inline void add_attention_term(const A* alpha, const A* grad_alpha, const I* edge_id, int64_t begin, int64_t end,
+template <class A>
+inline void add_attention_term(const A* alpha, const A* grad_alpha, const Index edge_id, int64_t begin, int64_t end,
                                int64_t heads, A* sum) {
   for (int64_t k = begin; k < end; ++k) {
-    const int64_t at = static_cast<int64_t>(edge_id[k]) * heads;
+    const int64_t at = edge_id[k] * heads;
     for (int64_t h = 0; h < heads; ++h) sum[h] += alpha[at + h] * grad_alpha[at + h];
   }
 }

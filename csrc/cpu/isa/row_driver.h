@@ -14,12 +14,11 @@ constexpr int64_t kMaxTasks = 256;      // enough to even out what the cost mode
 constexpr int64_t kHubGroups = 64;      // the like for the ends of heavy rows
 
 // First row whose work, counted from row 0, reaches `work`.
-template <class I>
-inline int64_t row_at_work(const I* pointer, int64_t rows, int64_t work) {
+inline int64_t row_at_work(const Index pointer, int64_t rows, int64_t work) {
   int64_t low = 0, high = rows;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    if (static_cast<int64_t>(pointer[middle]) + kRowCost * middle < work)
+    if (pointer[middle] + kRowCost * middle < work)
       low = middle + 1;
     else
       high = middle;
@@ -41,15 +40,11 @@ struct Caller {
   operator int() const { return worker; }
 };
 
-template <class I>
-int64_t row_tasks(const I* pointer, int64_t rows) {
+inline int64_t row_tasks(const Index pointer, int64_t rows) {
   const int64_t tasks = rows > 0 ? (pointer[rows] + kRowCost * rows) / kTaskCost + 1 : 0;
   return tasks < kMaxTasks ? tasks : kMaxTasks;
 }
-template <class I>
-int64_t row_groups(const I* pointer, int64_t rows) {
-  return row_tasks(pointer, rows) + kHubGroups;
-}
+inline int64_t row_groups(const Index pointer, int64_t rows) { return row_tasks(pointer, rows) + kHubGroups; }
 
 // One step over a row: partial(row, begin, end, state, caller) over one or more pieces of its slots, each with a state
 // of its own, then finish(row, states, count, caller) once, with the states in slot order.
@@ -62,14 +57,14 @@ template <class Partial, class Finish>
 Step(const Partial&, const Finish&) -> Step<Partial, Finish>;
 
 // Rows too heavy for one thread: their list, in order, and the segments they are cut into.
-template <class A, class I>
+template <class A>
 struct Hubs {
-  const I* pointer;
+  const Index pointer;
   int64_t count, stride;
   Buffer<int64_t> rows, first_segment;
   Buffer<A> states;
 
-  Hubs(const I* pointer_, int64_t rows_, int64_t stride_)
+  Hubs(const Index pointer_, int64_t rows_, int64_t stride_)
       : pointer(pointer_),
         count(0),
         stride(stride_),
@@ -120,8 +115,8 @@ struct Hubs {
 
 // Takes every row through the steps, in order. The pieces and groups depend on the graph alone, so the results are
 // the same for any number of threads.
-template <class A, class I, class... Steps>
-void for_each_row(const I* pointer, int64_t rows, int64_t state_size, int threads, const Steps&... steps) {
+template <class A, class... Steps>
+void for_each_row(const Index pointer, int64_t rows, int64_t state_size, int threads, const Steps&... steps) {
   if (rows == 0) return;
   const int64_t work = pointer[rows] + kRowCost * rows, tasks = row_tasks(pointer, rows);
   const int64_t stride = state_stride<A>(state_size);
@@ -137,14 +132,14 @@ void for_each_row(const I* pointer, int64_t rows, int64_t state_size, int thread
       ((steps.partial(row, first, last, state, caller), steps.finish(row, state, 1, caller)), ...);
     }
   });
-  const Hubs<A, I> hubs(pointer, rows, stride);
+  const Hubs<A> hubs(pointer, rows, stride);
   if (hubs.count > 0) (hubs.run(steps, threads, tasks), ...);
 }
 
 // For work that needs no sums: piece(row, begin, end, worker) over pieces of at most kSegmentEdges slots.
-template <class I, class Piece>
-void for_each_piece(const I* pointer, int64_t rows, int threads, const Piece& piece) {
-  const int64_t edges = rows > 0 ? static_cast<int64_t>(pointer[rows]) : 0;
+template <class Piece>
+void for_each_piece(const Index pointer, int64_t rows, int threads, const Piece& piece) {
+  const int64_t edges = rows > 0 ? pointer[rows] : 0;
   const int64_t tasks = (edges + kSegmentEdges - 1) / kSegmentEdges;
   parallel_tasks(tasks, threads, [&](int64_t task, int worker) {
     int64_t begin = task * kSegmentEdges;
@@ -152,10 +147,10 @@ void for_each_piece(const I* pointer, int64_t rows, int threads, const Piece& pi
     int64_t low = 0, high = rows;  // the row that holds slot `begin`
     while (high - low > 1) {
       const int64_t middle = low + (high - low) / 2;
-      (static_cast<int64_t>(pointer[middle]) <= begin ? low : high) = middle;
+      (pointer[middle] <= begin ? low : high) = middle;
     }
     for (int64_t row = low; begin < end; ++row) {
-      const int64_t row_end = pointer[row + 1] < end ? static_cast<int64_t>(pointer[row + 1]) : end;
+      const int64_t row_end = pointer[row + 1] < end ? pointer[row + 1] : end;
       if (row_end > begin) piece(row, begin, row_end, worker);
       begin = row_end > begin ? row_end : begin;
     }

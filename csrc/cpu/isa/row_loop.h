@@ -1,16 +1,15 @@
 // The one forward of every score: logits -> row maximum -> exp -> dropout -> aggregate.
 //
 // A score is a struct with
-//   A, I                           accumulate and index types
-//   heads, has_values
+//   A                              accumulate type
+//   heads
 //   logits(row, slot, edges, t, worker)  writes the final scores of slots [slot, slot + edges) of a target row;
 //                                        t has room for kRowsAtOnce edges more
-//   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false if there are
-//   none values                               Rows: the feature rows edges carry (where has_values()) add_values(acc,
-//   slot, edges, p)      acc += sum of p * value
+//   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false without any
+//   values                               Rows: the feature rows edges carry (where there is an out)
+//   add_values(acc, slot, edges, p)      acc += sum of p * value
 #pragma once
 
-#include "../../common/graph_layout.h"
 #include "dropout.h"
 #include "heads.h"
 #include "row_driver.h"
@@ -52,8 +51,8 @@ inline int64_t prefetch_distance(int64_t row_bytes) {
 // Hands rows[other[slot]] for slots [begin, begin + edges) to function(row, k, count), at most kRowsAtOnce at a time,
 // fetching ahead past the end of the piece, where the next row's slots lie. With all_edges = 0 nothing is fetched
 // ahead: for rows that are in the caches.
-template <class A, class I, class Function>
-inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
+template <class A, class Function>
+inline void gather(const Rows<A>& rows, const Index other, int64_t begin, int64_t edges, int64_t all_edges,
                    const Function& function) {
   const int64_t ahead = prefetch_distance(rows.bytes);
   for (int64_t k = 0; k < edges; k += kRowsAtOnce) {
@@ -69,8 +68,8 @@ inline void gather(const Rows<A>& rows, const I* other, int64_t begin, int64_t e
 }
 
 // acc += sum over slots [begin, begin + edges) of weight * rows[other[slot]]
-template <class A, class I>
-inline void aggregate(A* acc, const Rows<A>& rows, const I* other, int64_t begin, int64_t edges, int64_t all_edges,
+template <class A>
+inline void aggregate(A* acc, const Rows<A>& rows, const Index other, int64_t begin, int64_t edges, int64_t all_edges,
                       const A* weight) {
   const int64_t heads = rows.heads, channels = rows.channels;
   gather(rows, other, begin, edges, all_edges, [&](const void* const* row, int64_t k, int count) {
@@ -81,28 +80,27 @@ inline void aggregate(A* acc, const Rows<A>& rows, const I* other, int64_t begin
 constexpr int64_t kScoresAhead = 32;  // edges; a source's scores are one short read, mostly from the outer caches
 
 // t[k, h] = a_src[source] + a_dst[row] + a_edge[edge] for the slots of a piece; each part is optional.
-template <class A, class I>
-inline void node_logits(const GraphView<I>& g, int64_t heads, const A* a_src, const A* a_dst, const A* a_edge,
-                        int64_t row, int64_t slot, int64_t edges, A* t) {
+template <class A>
+inline void node_logits(const Adjacency& g, int64_t heads, const A* a_src, const A* a_dst, const A* a_edge, int64_t row,
+                        int64_t slot, int64_t edges, A* t) {
   with_heads<A>(heads, [&](auto h_count) {
     for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
       constexpr int W = decltype(lanes)::value;
       Vec<A, W> mine{};
       if (a_dst) mine = load<W>(a_dst + row * h_count + h);
-      const I* source = g.col + slot;
+      const Index source = g.col + slot;
       if (a_src == nullptr)
         for (int64_t k = 0; k < edges; ++k) store<W>(t + k * h_count + h, mine);
       else
         for (int64_t k = 0; k < edges; ++k) {
-          if (slot + k + kScoresAhead < g.num_edges)
-            __builtin_prefetch(a_src + static_cast<int64_t>(source[k + kScoresAhead]) * h_count + h);
-          store<W>(t + k * h_count + h, mine + load<W>(a_src + static_cast<int64_t>(source[k]) * h_count + h));
+          if (slot + k + kScoresAhead < g.num_edges) __builtin_prefetch(a_src + source[k + kScoresAhead] * h_count + h);
+          store<W>(t + k * h_count + h, mine + load<W>(a_src + source[k] * h_count + h));
         }
       if (a_edge == nullptr) return;
-      const I* edge = g.edge_id + slot;
+      const Index edge = g.edge_id + slot;
       for (int64_t k = 0; k < edges; ++k) {
         A* at = t + k * h_count + h;
-        store<W>(at, load<W>(at) + load<W>(a_edge + static_cast<int64_t>(edge[k]) * h_count + h));
+        store<W>(at, load<W>(at) + load<W>(a_edge + edge[k] * h_count + h));
       }
     });
   });
@@ -151,9 +149,8 @@ struct Ending {
 
 // Writes alpha in the caller's edge order.
 template <class Score>
-void write_attention(const Score& score, const GraphView<typename Score::I>& g,
-                     const Dropout<typename Score::A>& dropout, bool undropped, const typename Score::A* row_stats,
-                     typename Score::A* alpha, int threads) {
+void write_attention(const Score& score, const Adjacency& g, const Dropout<typename Score::A>& dropout, bool undropped,
+                     const typename Score::A* row_stats, typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
   const bool drop = dropout.active() && !undropped;
@@ -168,14 +165,13 @@ void write_attention(const Score& score, const GraphView<typename Score::I>& g,
       dropout.factors(g.edge_id + begin, edges, heads, factor);
       multiply_array(p, factor, padded<A>(edges, heads));
     }
-    for (int64_t k = 0; k < edges; ++k)
-      memcpy(alpha + static_cast<int64_t>(g.edge_id[begin + k]) * heads, p + k * heads, heads * sizeof(A));
+    for (int64_t k = 0; k < edges; ++k) memcpy(alpha + g.edge_id[begin + k] * heads, p + k * heads, heads * sizeof(A));
   });
 }
 
-// Takes the sink and epsilon into a finished row; `empty`: it has neither edges nor a sink.
+// Takes the sink and epsilon into a finished row. A sink of logit -inf is none.
 template <class A>
-void end_row(const Ending<A>& ending, int64_t row, bool empty, int64_t heads, int64_t channels, A* maximum, A* sum,
+void end_row(const Ending<A>& ending, int64_t row, bool has_edges, int64_t heads, int64_t channels, A* maximum, A* sum,
              A* acc) {
   for (int64_t h = 0; h < heads; ++h) {
     if (ending.sink_logit) {
@@ -193,17 +189,17 @@ void end_row(const Ending<A>& ending, int64_t row, bool empty, int64_t heads, in
           store<W>(head + c, value ? edges + share * load<W>(value + c) : edges);
         });
     }
-    if (empty) continue;
+    if (!has_edges && ending.sink_logit == nullptr) continue;
     if (maximum[h] == kMinusInfinity<A>) maximum[h] = 0;  // no edge weighs anything, nor does the sink
     if (ending.epsilon > A{0}) sum[h] += ending.epsilon * static_cast<A>(::exp(-maximum[h]));
-    if (sum[h] == A{0}) sum[h] = 1;
+    if (sum[h] == A{0} && !has_edges) sum[h] = 1;
   }
 }
 
 // out [num_dst, heads, channels] (where the score has values), row_stats [num_dst, 2, heads], alpha [edges, heads]
 // (optional). A row without edges and sink gets the bias alone, and statistics of -inf and 0.
 template <class Score>
-void forward(const Score& score, const GraphView<typename Score::I>& g, const Dropout<typename Score::A>& dropout,
+void forward(const Score& score, const Adjacency& g, const Dropout<typename Score::A>& dropout,
              const Ending<typename Score::A>& ending, void* out, typename Score::A* row_stats, typename Score::A* alpha,
              int threads) {
   using A = typename Score::A;
@@ -256,8 +252,8 @@ void forward(const Score& score, const GraphView<typename Score::I>& g, const Dr
         sum[h] = total;
       }
     }
-    const bool empty = g.rowptr[row] == g.rowptr[row + 1] && ending.sink_logit == nullptr;
-    if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, empty, heads, channels, maximum, sum, acc);
+    const bool has_edges = g.rowptr[row] < g.rowptr[row + 1], empty = !has_edges && ending.sink_logit == nullptr;
+    if (ending.sink_logit || ending.epsilon > A{0}) end_row(ending, row, has_edges, heads, channels, maximum, sum, acc);
     with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;

@@ -8,9 +8,9 @@
 namespace gattn::cpu::GATTN_ISA {
 
 void gather_limit(const Problem& problem, const void* x, void* out) {
-  with_types(problem, [&](auto types) {
-    using A = typename decltype(types)::A;
-    const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    const auto g = adjacency(problem);
     const Rows<A> rows(x, problem.dtype, 1, problem.heads * problem.channels);
     const int64_t width = rows.width();
     Buffer<A> ones(kPieceEdges);
@@ -29,9 +29,9 @@ void gather_limit(const Problem& problem, const void* x, void* out) {
 }
 
 void first_largest(const Problem& problem, const void* values_, int64_t* first) {
-  with_types(problem, [&](auto types) {
-    using A = typename decltype(types)::A;
-    const auto g = view_graph(static_cast<const typename decltype(types)::I*>(problem.graph));
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    const auto g = adjacency(problem);
     const auto* values = static_cast<const A*>(values_);
     const int64_t heads = problem.heads, stride = state_stride<A>(2 * heads);
     // A piece's state: its maximum, and the place in it where that first is; none where all are -inf or NaN.
@@ -42,9 +42,8 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
           using V = Vec<A, W>;
           V maximum = splat<A, W>(kMinusInfinity<A>), place = splat<A, W>(-1);
           for (int64_t k = begin; k < end; ++k) {
-            if (k + kScoresAhead < g.num_edges)
-              __builtin_prefetch(values + static_cast<int64_t>(g.col[k + kScoresAhead]) * h_count + h);
-            const V theirs = load<W>(values + static_cast<int64_t>(g.col[k]) * h_count + h);
+            if (k + kScoresAhead < g.num_edges) __builtin_prefetch(values + g.col[k + kScoresAhead] * h_count + h);
+            const V theirs = load<W>(values + g.col[k] * h_count + h);
             place = theirs > maximum ? splat<A, W>(static_cast<A>(k - begin)) : place;
             maximum = theirs > maximum ? theirs : maximum;
           }
@@ -58,13 +57,13 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
         int64_t best = 0;
         for (int64_t s = 1; s < count; ++s)
           if (states[s * stride + h] > states[best * stride + h]) best = s;
-        const auto place = static_cast<int64_t>(states[best * stride + heads + h]);
+        const auto place = states[best * stride + heads + h];
         int64_t slot = g.rowptr[row] + best * kSegmentEdges + place;
         const int64_t end = g.rowptr[row + 1];
         if (place < 0)  // the first -inf, if there is one
           for (slot = g.rowptr[row]; slot < end; ++slot)
-            if (values[static_cast<int64_t>(g.col[slot]) * heads + h] == kMinusInfinity<A>) break;
-        first[row * heads + h] = slot < end ? static_cast<int64_t>(g.col[slot]) : -1;
+            if (values[g.col[slot] * heads + h] == kMinusInfinity<A>) break;
+        first[row * heads + h] = slot < end ? g.col[slot] : -1;
       }
     };
     for_each_row<A>(g.rowptr, g.num_dst, 2 * heads, problem.threads, Step{partial, finish});

@@ -16,20 +16,11 @@ void attention_backward(const Problem&, const AttentionInputs&, const AttentionS
 void first_largest(const Problem&, const void* values, int64_t* first);
 void gather_limit(const Problem&, const void* x, void* out);
 
-// Accumulate and index types; the storage type only matters inside the row operations (rows.h).
-template <class A_, class I_>
-struct Types {
-  using A = A_;
-  using I = I_;
-};
-
+// Calls function with a zero of the type to accumulate in; the storage type only matters inside the row operations
+// (rows.h).
 template <class Function>
-inline void with_types(const Problem& problem, const Function& function) {
-  const bool fp64 = problem.dtype == DType::f64;
-  if (problem.wide)
-    fp64 ? function(Types<double, int64_t>{}) : function(Types<float, int64_t>{});
-  else
-    fp64 ? function(Types<double, int32_t>{}) : function(Types<float, int32_t>{});
+inline void with_accumulator(const Problem& problem, const Function& function) {
+  problem.dtype == DType::f64 ? function(double{}) : function(float{});
 }
 
 }  // namespace gattn::cpu::GATTN_ISA
