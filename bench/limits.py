@@ -6,8 +6,8 @@ import time
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import to_dlpack
 
+from gattn.exchange import call_core
 from gattn.graph import Graph
 
 
@@ -35,5 +35,5 @@ def gather(x: Tensor, graph: Graph, out: Tensor) -> Tensor:
     """
     from gattn import _C
 
-    _C.gather_limit(to_dlpack(graph.data), to_dlpack(x), to_dlpack(out), torch.get_num_threads())
+    call_core(_C.gather_limit, graph.data, x, out, torch.get_num_threads())
     return out

@@ -1,7 +1,10 @@
-// Arguments of the entry points: tensors as DLPack capsules, checked before use.
+// Arguments of the entry points: tensors by DLPack, checked before use.
 #pragma once
 
 #include <pybind11/pybind11.h>
+
+#include <utility>
+#include <vector>
 
 #include "common/dlpack.h"
 #include "cpu/graph.h"
@@ -28,16 +31,43 @@ inline DType dtype_of(const dlpack::Tensor& tensor) {
   return DType::other;
 }
 
-// A tensor argument. The capsule keeps owning the memory; the caller holds it for the length of the call.
+// What a type offers C code to look into its tensors with; null if nothing. Types that do are kept, with the answer:
+// asking costs more than looking.
+inline const dlpack::ExchangeApi* exchange_api(py::handle type) {
+  static std::vector<std::pair<PyObject*, const dlpack::ExchangeApi*>> known;  // the GIL guards it
+  for (const auto& [seen, api] : known)
+    if (seen == type.ptr()) return api;
+  const py::object offer = py::getattr(type, dlpack::kExchangeAttribute, py::none());
+  if (!PyCapsule_IsValid(offer.ptr(), dlpack::kExchangeName)) return nullptr;
+  const auto* api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(offer.ptr(), dlpack::kExchangeName));
+  if (api->major != 1 || api->view == nullptr) return nullptr;
+  known.emplace_back(type.inc_ref().ptr(), api);
+  return api;
+}
+
+// A DLPack capsule's tensor, or one whose type lets C code look into it. BufferError: this one's memory cannot be seen.
+inline dlpack::Tensor tensor_of(py::handle object, const char* name) {
+  if (PyCapsule_IsValid(object.ptr(), "dltensor"))
+    return static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
+  const py::handle type = py::type::handle_of(object);
+  const dlpack::ExchangeApi* api = exchange_api(type);
+  if (api == nullptr)
+    raise<TypeError>("Expected '", name, "' to be a tensor that C code can look into or a DLPack capsule (got ",
+                     py::str(type).cast<std::string>(), "). Pass torch.utils.dlpack.to_dlpack(tensor).");
+  dlpack::Tensor tensor{};
+  if (api->view(object.ptr(), &tensor) != 0) {
+    py::raise_from(PyExc_BufferError, "Expected a tensor with memory of its own.");
+    throw py::error_already_set();
+  }
+  return tensor;
+}
+
+// A tensor argument. The caller keeps it for the length of the call.
 struct Argument {
   TensorView view;
   Argument(py::handle object, const char* name, bool optional = false) {
     if (optional && object.is_none()) return;
-    if (!PyCapsule_IsValid(object.ptr(), "dltensor"))
-      raise<TypeError>("Expected '", name, "' to be a DLPack capsule (got ",
-                       py::str(py::type::handle_of(object)).cast<std::string>(),
-                       "). Pass torch.utils.dlpack.to_dlpack(tensor).");
-    const auto& tensor = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(object.ptr(), "dltensor"))->tensor;
+    const dlpack::Tensor tensor = tensor_of(object, name);
     if (tensor.device.type != dlpack::kCpu)
       raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
                         "). Move it with .cpu() or choose another backend.");

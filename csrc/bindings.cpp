@@ -1,4 +1,4 @@
-// The Python module gattn._C: unwraps DLPack capsules, checks every tensor, releases the GIL, calls the kernels.
+// The Python module gattn._C: looks into tensors by DLPack, checks every one, releases the GIL, calls the kernels.
 #include "arguments.h"
 #include "common/graph_layout.h"
 #include "cpu/buffer.h"
@@ -253,7 +253,7 @@ PYBIND11_MODULE(_C, module) {
       PyErr_SetString(PyExc_IndexError, error.what());
     }
   });
-  module.doc() = "Compiled core of gattn. Tensors are DLPack capsules; every entry point checks them before use.";
+  module.doc() = "Compiled core of gattn. Tensors are torch's own (from 2.10) or DLPack capsules; every entry point checks them before use.";
   module.attr("version") = GATTN_VERSION;
   module.attr("compiler") = GATTN_COMPILER;
   module.attr("GRAPH_HEADER") = kGraphHeader;

@@ -1,4 +1,4 @@
-// Entry points of the attention that all scores share. Tensors come by name, in dictionaries of DLPack capsules; an
+// Entry points of the attention that all scores share. Tensors come by name, in dictionaries; an
 // absent name is an input that this attention does not have, or a result that is not wanted.
 #include <string>
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "info": ("gattn.info", "versions, instruction set, threads, and which backends can run here"),
     "train": ("gattn.train.cli", "train a GAT, alone or side by side with PyTorch Geometric's layer"),
     "bench": ("gattn.bench.cli", "measure speed and memory against the other implementations installed"),
+    "tune": ("gattn.bench.tune", "time block sizes of the Triton kernels on this GPU and keep the fastest"),
     "study": ("gattn.studies.cli", "reproduce a paper's experiment, with a report"),
     "check": ("gattn.check.cli", "compare ops and backends with the fp64 reference on random cases"),
 }

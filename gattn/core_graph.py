@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack, to_dlpack  # type: ignore[attr-defined]
+from torch.utils.dlpack import from_dlpack
 
 from gattn.backends import _C
 from gattn.device_graph import Built
+from gattn.exchange import call_core
 
 
 def build(edge_index: Tensor, num_src: int, num_dst: int, *, swap: bool, self_loops: bool, wide: bool) -> Built:
@@ -18,7 +19,7 @@ def build(edge_index: Tensor, num_src: int, num_dst: int, *, swap: bool, self_lo
     """
     if _C is None:
         raise RuntimeError("Building a graph needs the compiled core gattn._C; run 'pip install .'")
-    capsule, num_src, num_dst, num_edges = _C.build_graph(
-        to_dlpack(edge_index.contiguous()), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
+    capsule, num_src, num_dst, num_edges = call_core(
+        _C.build_graph, edge_index.contiguous(), num_src, num_dst, swap, self_loops, wide, torch.get_num_threads()
     )
     return Built(from_dlpack(capsule), num_src, num_dst, num_edges, None)

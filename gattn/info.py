@@ -104,24 +104,37 @@ def _lines(info: dict[str, Any]) -> list[str]:
 
 
 def kernel_blocks(shapes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """The blocks that :mod:`gattn.kernels.choices` has for every kernel and group of rows."""
+    """The blocks of every kernel and group of rows: the rule's, then what ``gattn tune`` has found for these shapes."""
+    from gattn.kernels import tuned
     from gattn.kernels.choices import ELEMENTS, choose
 
-    rows = ("chunk", "middle", "small")
-    groups = {"merge": ("hub",), "alpha": ("edges",), "d_of_out": ("rows",), "largest": ("hub", "middle", "small")}
-    return [
-        {
+    def blocks(kernel: str, group: str, heads: int, channels: int, wide: bool, **tuned_for: str) -> dict[str, Any]:
+        width = 1 if kernel in ("alpha", "largest") else channels
+        return {
             "kernel": kernel,
             "group": group,
             "shape": f"{heads}x{channels}",
-            "dtype": "fp64" if wide else "fp32, bf16, fp16",
-            **choose(kernel, group, heads, 1 if kernel in ("alpha", "largest") else channels, wide)._asdict(),
+            "score": tuned_for.get("score", "every"),
+            "dtype": tuned_for.get("dtype", "float64" if wide else "others"),
+            **choose(kernel, group, heads, width, wide, **tuned_for)._asdict(),
         }
+
+    rows = ("chunk", "middle", "small")
+    groups = {"merge": ("hub",), "alpha": ("edges",), "d_of_out": ("rows",), "largest": ("hub", "middle", "small")}
+    by_rule = [
+        blocks(kernel, group, heads, channels, wide)
         for heads, channels in shapes
         for wide in (False, True)
         for kernel in ELEMENTS
         for group in groups.get(kernel, rows)
     ]
+    found = [
+        blocks(key.kernel, group, key.heads, key.channels, key.dtype == "float64", score=key.score, dtype=key.dtype)
+        for key in tuned.table()
+        if (key.heads, key.channels) in shapes
+        for group in rows
+    ]
+    return by_rule + found
 
 
 def run(args: argparse.Namespace) -> int:

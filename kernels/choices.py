@@ -1,4 +1,4 @@
-"""Block sizes of the kernels: a fixed rule, so that results do not depend on a timing, and a way to override it.
+"""Block sizes of the kernels: what ``gattn tune`` has found, else a fixed rule, and a way to override both.
 
 A tile holds about ``ELEMENTS[kernel]`` numbers: one edge's heads and channels if they fill it (heads that do not fit go
 to other programs), else several edges. Small rows take four lanes each, so that the few edges of a row
@@ -13,6 +13,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from gattn.backends import interprets_triton
+
+from . import tuned
 
 #: Numbers in a tile, by kernel.
 ELEMENTS = {
@@ -56,9 +58,11 @@ def power_of_two(n: int) -> int:
 
 
 @cache
-def choose(kernel: str, group: str, heads: int, channels: int, wide: bool) -> Blocks:
-    """The blocks of ``kernel`` for a group of rows; ``wide`` is for float64."""
-    options = _overrides.get(kernel, {})
+def choose(kernel: str, group: str, heads: int, channels: int, wide: bool, score: str = "", dtype: str = "") -> Blocks:
+    """The blocks of ``kernel`` for a group of rows; ``wide`` is for float64. Without score and dtype, by the rule."""
+    options = _overrides.get(kernel)
+    if options is None:
+        options = tuned.table().get(tuned.Key(kernel, score, heads, channels, dtype), {})
     elements = options.get("elements", _SCALE * ELEMENTS[kernel]) // (2 if wide else 1)
     block_channels = power_of_two(channels)
     block_heads = power_of_two(heads)
@@ -113,6 +117,11 @@ def note(kernel: str, device: str, dtype: str, group: str, heads: int, channels:
             "channels": channels,
             **dict(zip(names, blocks, strict=True)),
         }
+
+
+def forget() -> None:
+    """Forgets what has been launched."""
+    _launched.clear()
 
 
 def choices() -> list[dict[str, str | int]]:

@@ -79,8 +79,9 @@ class Launcher:
 
     def setup(self, kernel: str, group: str, *, channels: int | None = None) -> tuple[Setup, Blocks]:
         settings, channels = self.settings, self.channels if channels is None else channels
-        blocks = choose(kernel, group, self.heads, channels, self.wide == torch.float64)
-        note(kernel, str(self.device), str(self.dtype), group, self.heads, channels, blocks)
+        dtype = str(self.dtype).removeprefix("torch.")
+        blocks = choose(kernel, group, self.heads, channels, self.wide == torch.float64, settings.score, dtype)
+        note(kernel, str(self.device), dtype, group, self.heads, channels, blocks)
         setup = Setup(
             settings.score,
             settings.negative_slope,

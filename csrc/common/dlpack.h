@@ -1,4 +1,4 @@
-// The ABI of DLPack 0.x (https://dmlc.github.io/dlpack), through which tensors cross without copying and without torch.
+// The ABI of DLPack (https://dmlc.github.io/dlpack), through which tensors cross without copying and without torch.
 #pragma once
 
 #include <cstdint>
@@ -30,5 +30,16 @@ struct ManagedTensor {
   void* context;
   void (*deleter)(ManagedTensor*);
 };
+
+// Of DLPack 1.3: what a tensor's Python type offers C code, under kExchangeAttribute, as a capsule named kExchangeName.
+struct ExchangeApi {
+  uint32_t major, minor;
+  const ExchangeApi* previous;
+  void *allocate, *export_managed, *import_managed;
+  int (*view)(void* object, Tensor* tensor);  // borrows; -1 with a Python error set
+  void* current_stream;
+};
+constexpr const char* kExchangeAttribute = "__dlpack_c_exchange_api__";
+constexpr const char* kExchangeName = "dlpack_exchange_api";
 
 }  // namespace gattn::dlpack

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from gattn.backends import _C, select_backend
+from gattn.exchange import call_core
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
-from gattn.ops.library import capsule, register, seed_tensor, seed_value
+from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.neighbourhood import neighbourhood_maximum
 from gattn.ops.validation import check_attention, check_compiled, check_dropout, check_modifiers
 from gattn.reference.attention import (
@@ -97,8 +98,8 @@ def _values(inputs: Inputs) -> Tensor | None:
     return inputs.k if inputs.v is None else inputs.v
 
 
-def _capsules(names: tuple[str, ...], tensors: Sequence[Tensor | None]) -> dict[str, Any]:
-    return {name: capsule(x) for name, x in zip(names, tensors, strict=True) if x is not None}
+def _by_name(names: tuple[str, ...], tensors: Sequence[Tensor | None]) -> dict[str, Any]:
+    return {name: x for name, x in zip(names, tensors, strict=True) if x is not None}
 
 
 # Both ops take the graph, its groups, the inputs, the seed, (the backward) row statistics and gradients, settings and a
@@ -118,12 +119,13 @@ def _forward(*flat: Any) -> tuple[Tensor | None, ...]:
         inputs = Inputs(*flat[_FIRST:_SEED])
         triton.forward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, outputs)
         return outputs
-    _C.attention_forward(
-        capsule(flat[0]),
-        _capsules(Inputs._fields, flat[_FIRST:_SEED]),
+    call_core(
+        _C.attention_forward,
+        flat[0],
+        _by_name(Inputs._fields, flat[_FIRST:_SEED]),
         settings,
         seed_value(flat[_SEED]),
-        _capsules(_RESULTS, outputs),
+        _by_name(_RESULTS, outputs),
         torch.get_num_threads(),
     )
     return outputs
@@ -185,13 +187,14 @@ def _backward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
         inputs = Inputs(*flat[_FIRST:_SEED])
         triton.backward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, flat[saved:at], gradients)
         return gradients
-    _C.attention_backward(
-        capsule(flat[0]),
-        _capsules(Inputs._fields, flat[_FIRST:_SEED]),
+    call_core(
+        _C.attention_backward,
+        flat[0],
+        _by_name(Inputs._fields, flat[_FIRST:_SEED]),
         settings,
         seed_value(flat[_SEED]),
-        _capsules(_SAVED, flat[saved:at]),
-        _capsules(_NAMES, gradients),
+        _by_name(_SAVED, flat[saved:at]),
+        _by_name(_NAMES, gradients),
         torch.get_num_threads(),
     )
     return gradients

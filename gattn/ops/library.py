@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
-from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
+from gattn.exchange import call_core
 from gattn.reference.dropout import draw_seed
 
 # Defined here, once, for the life of the process; submodules add to it.
@@ -150,16 +150,6 @@ def _is_plain(x: Tensor, cuda: bool) -> bool:
     )
 
 
-def capsule(tensor: Tensor | None) -> Any:
-    """The tensor as the compiled core takes it."""
-    if tensor is None:
-        return None
-    try:
-        return to_dlpack(tensor)
-    except RuntimeError:  # torch.func.vjp has wrapped it for the backward, which runs after the transform's end
-        return to_dlpack(torch._C._functorch.unwrap_if_dead(tensor))
-
-
 def run_core(
     kernel: Callable[..., None],
     inputs: Iterable[Tensor | None],
@@ -167,7 +157,7 @@ def run_core(
     results: Iterable[Tensor | None],
 ) -> None:
     """Calls a kernel of the compiled core, which takes tensors, numbers, then tensors to read or to fill."""
-    kernel(*map(capsule, inputs), *numbers, *map(capsule, results), torch.get_num_threads())
+    call_core(kernel, *inputs, *numbers, *results, torch.get_num_threads())
 
 
 def seed_tensor(dropout_p: float, seed: int | None, device: torch.device | None = None) -> Tensor | None:

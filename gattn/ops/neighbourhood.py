@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from gattn.backends import _C
+from gattn.exchange import call_core
 from gattn.graph import Graph
-from gattn.ops.library import capsule, define
+from gattn.ops.library import define
 
 
 def neighbourhood_maximum(values: Tensor, graph: Graph, backend: str = "cpu") -> Tensor:
@@ -42,7 +43,7 @@ def _first_largest_kernel(
 
         first_largest(values, graph, groups, group_sizes, num_edges, first)
     else:
-        _C.first_largest(capsule(graph), capsule(values), capsule(first), torch.get_num_threads())
+        call_core(_C.first_largest, graph, values, first, torch.get_num_threads())
     return first
 
 

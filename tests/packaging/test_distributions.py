@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import tarfile
@@ -31,7 +32,10 @@ def build(kind: str, tree: Path, output: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's own wheel; compiles only what changed, as it shares the CMake tree."""
-    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # against the other processes of a parallel run: setuptools shares folders too
+        return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def compiled_core(names: Iterable[str]) -> str:
