@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import re
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from gattn.bench.layers import LAYERS
 
 from gattn.backends import backends, interprets_triton
 from gattn.graph import Graph
+from gattn.info import shape
 from gattn.terminal import Progress, UsageError, print_json, say, table
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
@@ -32,29 +33,14 @@ Timer = Callable[[Step], float]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``gattn tune``."""
-    parser.add_argument("--layers", default="gat", metavar="A,B", help=f"of {', '.join(OPS)}")
-    parser.add_argument("--shapes", default="4x32", metavar="HxC,...", help="heads x channels a head")
-    parser.add_argument("--dtypes", default="fp32", metavar="A,B", help=f"of {', '.join(DTYPES)}")
+    parser.add_argument("--layers", nargs="+", default=["gat"], choices=list(OPS), help="whose ops")
+    parser.add_argument("--shapes", nargs="+", default=[(4, 32)], type=shape, metavar="HxC", help="heads x channels")
+    parser.add_argument("--dtypes", nargs="+", default=["fp32"], choices=list(DTYPES), help="of features")
     parser.add_argument("--graph", default="arxiv-rmat", choices=list(CASES), help="the graph to time on")
     parser.add_argument(
         "--out", type=Path, help="write here instead of the file that gattn reads; name it with GATTN_BLOCKS to use it"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _listed(text: str, known: dict[str, Any], what: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in known:
-            raise UsageError(f"expected {what} out of {', '.join(known)} (got {name!r})")
-    return names
-
-
-def _shape(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if found is None:
-        raise UsageError(f"expected heads x channels such as 4x32 (got {text!r})")
-    return int(found[1]), int(found[2])
 
 
 def steps_of(case: GraphCase, layer: str, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
@@ -118,11 +104,8 @@ def problems(args: argparse.Namespace) -> Iterator[tuple[GraphCase, str, str]]:
     case = CASES[args.graph]
     if interprets_triton():
         case = reduced(case)
-    shapes = [_shape(text) for text in args.shapes.split(",")]
-    for layer in _listed(args.layers, OPS, "layers"):
-        for heads, channels in shapes:
-            for dtype in _listed(args.dtypes, DTYPES, "dtypes"):
-                yield replace(case, heads=heads, channels=channels), layer, dtype
+    for layer, (heads, channels), dtype in itertools.product(args.layers, args.shapes, args.dtypes):
+        yield replace(case, heads=heads, channels=channels), layer, dtype
 
 
 def _shown(rows: list[dict[str, Any]]) -> str:

@@ -25,13 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernels",
         nargs="*",
-        type=_shape,
+        type=shape,
         metavar="HxC",
         help="the Triton kernels' block sizes for heads x channels, by default 1x64 4x32 8x8",
     )
 
 
-def _shape(text: str) -> tuple[int, int]:
+def shape(text: str) -> tuple[int, int]:
+    """An option's heads and channels, such as ``4x32``."""
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected heads x channels such as 4x32")

@@ -24,7 +24,10 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def build(kind: str, tree: Path, output: Path) -> Path:
-    run("-m", "build", "--no-isolation", f"--{kind}", "--outdir", output, tree, cwd=tree)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "distributions.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of a parallel run would share setuptools' folders
+        run("-m", "build", "--no-isolation", f"--{kind}", "--outdir", output, tree, cwd=tree)
     (built,) = output.iterdir()
     return built
 
@@ -32,10 +35,7 @@ def build(kind: str, tree: Path, output: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's own wheel; compiles only what changed, as it shares the CMake tree."""
-    (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / "wheel.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # against the other processes of a parallel run: setuptools shares folders too
-        return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 def compiled_core(names: Iterable[str]) -> str:
