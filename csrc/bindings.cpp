@@ -253,7 +253,9 @@ PYBIND11_MODULE(_C, module) {
       PyErr_SetString(PyExc_IndexError, error.what());
     }
   });
-  module.doc() = "Compiled core of gattn. Tensors are torch's own (from 2.10) or DLPack capsules; every entry point checks them before use.";
+  module.doc() =
+      "Compiled core of gattn. Tensors are torch's own (from 2.10) or DLPack capsules; every entry point checks them "
+      "before use.";
   module.attr("version") = GATTN_VERSION;
   module.attr("compiler") = GATTN_COMPILER;
   module.attr("GRAPH_HEADER") = kGraphHeader;
