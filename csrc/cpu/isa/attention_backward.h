@@ -1,8 +1,6 @@
 // The backward of any score with any modifier.
 #pragma once
 
-#include <utility>
-
 #include "attention.h"
 #include "edge_order.h"
 #include "sink.h"
@@ -69,12 +67,10 @@ struct Backward {
         state_size(at_hop + heads) {}
 
   void run() {
-    const std::pair<void*, int64_t> results[] = {{grads.q, g.num_dst * score.q.bytes},
-                                                 {grads.k, g.num_src * score.k.bytes},
-                                                 {grads.v, g.num_src * score.v.bytes},
-                                                 {grads.edge, g.num_edges * score.edge.bytes}};
-    for (const auto& [data, bytes] : results)
-      if (data) advise_huge_pages(data, bytes);
+    if (grads.q) advise_huge_pages(grads.q, g.num_dst * score.q.bytes);
+    if (grads.k) advise_huge_pages(grads.k, g.num_src * score.k.bytes);
+    if (grads.v) advise_huge_pages(grads.v, g.num_src * score.v.bytes);
+    if (grads.edge) advise_huge_pages(grads.edge, g.num_edges * score.edge.bytes);
     target_pass();
     if (needs_source_pass()) source_pass();
   }
