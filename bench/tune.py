@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gattn.bench.gpu.cases import CASES, edges_of, reduced
+from gattn.bench.gpu.cases import CASES, reduced
+from gattn.bench.gpu.ops import steps_of
 from gattn.bench.gpu.problems import OPS
 from gattn.bench.gpu.timing import alternate
 from gattn.bench.graphs import GraphCase
 from gattn.bench.layers import LAYERS
 
 from gattn.backends import backends, interprets_triton
-from gattn.graph import Graph
+from gattn.check.measure import DTYPES
 from gattn.info import shape
 from gattn.terminal import Progress, UsageError, print_json, say, table
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 #: The kernels that walk edges, and the step each is part of.
 KERNELS = {"forward": "forward", "d": "backward", "target": "backward", "source": "backward"}
 #: What other sizes must gain, lest noise choose them.
@@ -41,25 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="write here instead of the file that gattn reads; name it with GATTN_BLOCKS to use it"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def steps_of(case: GraphCase, layer: str, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
-    """Forward and backward of the op inside a layer."""
-    kernel = LAYERS[layer].kernel
-    graph = Graph.from_edge_index(edges_of(case, device), case.num_nodes, self_loops=True)
-    generator = torch.Generator().manual_seed(case.seed)
-    leaves = [x.to(device, dtype).requires_grad_() for x in kernel.inputs(case, generator)]
-    out = kernel.call(leaves, graph, backend="triton")
-    grad_out = torch.randn_like(out)
-
-    def forward() -> None:
-        with torch.no_grad():
-            kernel.call(leaves, graph, backend="triton")
-
-    return {
-        "forward": forward,
-        "backward": lambda: torch.autograd.grad(out, leaves, grad_out, retain_graph=True),
-    }
 
 
 def tune(kernel: str, step: Step, timer: Timer) -> tuple[dict[str, int], float, float]:
@@ -146,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     with Progress(len(todo) * len(KERNELS), "kernel") as progress:
         for case, layer, dtype in todo:
-            steps = steps_of(case, layer, DTYPES[dtype], device)
+            steps = steps_of(LAYERS[layer], case, DTYPES[dtype], device, "triton")
             has = {name: launched(step) for name, step in steps.items()}
             for kernel, name in KERNELS.items():
                 if kernel in has[name]:

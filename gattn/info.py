@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from gattn.terminal import print_json, table
+from gattn.terminal import UsageError, print_json, table
 
 #: Packages that decide which paths and peers are there; only torch is needed.
 PACKAGES = ("torch", "torch_geometric", "triton", "torch_scatter", "dgl", "scikit-learn", "matplotlib")
@@ -141,7 +141,10 @@ def kernel_blocks(shapes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
 def run(args: argparse.Namespace) -> int:
     """Print what is known; always succeeds."""
     if args.kernels is not None:
-        blocks = kernel_blocks(args.kernels or SHAPES)
+        try:
+            blocks = kernel_blocks(args.kernels or SHAPES)
+        except ValueError as error:  # the file of tuned ones
+            raise UsageError(str(error)) from error
         if args.json:
             print_json(blocks)
         else:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from gattn.bench.gpu import bandwidth, limits
 from gattn.bench.gpu.cases import edges_of
 from gattn.bench.gpu.problems import OPS, Chosen, case_of, forget
 from gattn.bench.gpu.task import DTYPES, Context, Result, green, skipped
 from gattn.bench.gpu.timing import alternate
-from gattn.bench.layers import LAYERS
+from gattn.bench.graphs import GraphCase
+from gattn.bench.layers import LAYERS, Layer
 
 from gattn.graph import Graph
 
 
-def measure(chosen: Chosen, context: Context) -> Result:
-    """Times of the op inside a layer, and the least times; no speed unless its numbers are right."""
-    if refusal := context.distrust(OPS[chosen.layer], chosen.dtype):
-        return refusal
-    case, layer, dtype = case_of(chosen, context), LAYERS[chosen.layer], DTYPES[chosen.dtype]
-    device, backend = context.device, context.timed_backend
-    forget()
+def steps_of(
+    layer: Layer, case: GraphCase, dtype: torch.dtype, device: torch.device, backend: str
+) -> dict[str, Callable[[], object]]:
+    """``forward`` and ``backward`` of the op inside a layer."""
     graph = Graph.from_edge_index(edges_of(case, device), case.num_nodes, self_loops=True)
     generator = torch.Generator().manual_seed(case.seed)
     leaves = [x.to(device, dtype).requires_grad_() for x in layer.kernel.inputs(case, generator)]
@@ -30,15 +30,24 @@ def measure(chosen: Chosen, context: Context) -> Result:
         with torch.no_grad():
             layer.kernel.call(leaves, graph, backend=backend)
 
-    steps = {
+    return {
         "forward": forward,
         "backward": lambda: torch.autograd.grad(out, leaves, grad_out, retain_graph=True),
     }
+
+
+def measure(chosen: Chosen, context: Context) -> Result:
+    """Times of the op inside a layer, and the least times; no speed unless its numbers are right."""
+    if refusal := context.distrust(OPS[chosen.layer], chosen.dtype):
+        return refusal
+    case, layer, dtype = case_of(chosen, context), LAYERS[chosen.layer], DTYPES[chosen.dtype]
+    forget()
+    steps = steps_of(layer, case, dtype, context.device, context.timed_backend)
     if context.dry:
         for step in steps.values():
             step()
         return skipped("dry run: ran on the CPU backend, nothing timed")
-    times = alternate(steps, device)
+    times = alternate(steps, context.device)
     facts: Result = {"nodes": case.num_nodes, "edges": case.num_edges, "times": times}
     bandwidths = context.results.get(bandwidth.key(chosen.graph.split("-")[0], chosen.dtype), {})
     if bandwidths.get("status") == "green":

@@ -15,7 +15,7 @@ constexpr int64_t kGraphMagic = 0x6774;  // "gt"
 // Internal linkage: kernels for different instruction sets each compile their own copy.
 namespace {
 
-// Its arrays: pointers to int32 or int64, or whatever else can be moved along and indexed.
+// A packed graph, taken apart. Array is a pointer to int32 or int64 where one is written, Index where it is read.
 template <class Array>
 struct GraphView {
   int64_t num_src = 0, num_dst = 0, num_edges = 0;

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from gattn import reference
 from gattn.backends import _C, select_backend
+from gattn.exchange import call_core
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops.attention import attend
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
-from gattn.ops.library import register, run_core, seed_tensor, seed_value
+from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 from gattn.reference.attention import Inputs, Settings
 from gattn.reference.scores import pick
@@ -111,7 +112,8 @@ def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     outputs = _forward_fake(*flat)
     *inputs, graph, seed = flat[:6]
     negative_slope, dropout_p, _ = flat[8:]
-    run_core(_C.gat_forward, (graph, *inputs), (negative_slope, dropout_p, seed_value(seed)), outputs)
+    numbers = (negative_slope, dropout_p, seed_value(seed))
+    call_core(_C.gat_forward, graph, *inputs, *numbers, *outputs, torch.get_num_threads())
     return outputs
 
 
@@ -151,7 +153,8 @@ def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     grads = _backward_fake(*flat)
     grad_out, grad_alpha, *inputs, graph, seed, out, row_stats, alpha = flat[:11]
     numbers = (*flat[11:13], seed_value(seed))
-    run_core(_C.gat_backward, (graph, *inputs), numbers, (out, row_stats, alpha, grad_out, grad_alpha, *grads))
+    saved = (out, row_stats, alpha, grad_out, grad_alpha)
+    call_core(_C.gat_backward, graph, *inputs, *numbers, *saved, *grads, torch.get_num_threads())
     return grads
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from gattn import reference
 from gattn.backends import _C, select_backend
+from gattn.exchange import call_core
 from gattn.graph import Graph
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.gat import gat
-from gattn.ops.library import register, run_core, seed_tensor, seed_value
+from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 
 
@@ -136,12 +137,9 @@ def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     *inputs, graph, seed = flat[:7]
     negative_slope, dropout_p, _ = flat[8:]
     out, a_src, a_dst, row_stats, alpha = outputs
-    run_core(
-        _C.gat_layer_forward,
-        (graph, *inputs, a_src, a_dst),
-        (negative_slope, dropout_p, seed_value(seed)),
-        (out, row_stats, alpha),
-    )
+    numbers = (negative_slope, dropout_p, seed_value(seed))
+    results = (out, row_stats, alpha)
+    call_core(_C.gat_layer_forward, graph, *inputs, a_src, a_dst, *numbers, *results, torch.get_num_threads())
     return outputs
 
 
@@ -181,12 +179,10 @@ def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     grads = _backward_fake(*flat)
     grad_out, grad_alpha, *inputs, graph, seed, out, a_src, a_dst, row_stats, alpha = flat[:14]
     dx, datt_src, datt_dst, da_edge, dbias = grads
-    run_core(
-        _C.gat_layer_backward,
-        (graph, *inputs, a_src, a_dst),
-        (*flat[14:16], seed_value(seed)),
-        (out, row_stats, alpha, grad_out, grad_alpha, dx, da_edge, datt_src, datt_dst, dbias),
-    )
+    numbers = (*flat[14:16], seed_value(seed))
+    saved = (out, row_stats, alpha, grad_out, grad_alpha)
+    results = (dx, da_edge, datt_src, datt_dst, dbias)
+    call_core(_C.gat_layer_backward, graph, *inputs, a_src, a_dst, *numbers, *saved, *results, torch.get_num_threads())
     return grads
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
 
-from gattn.exchange import call_core
 from gattn.reference.dropout import draw_seed
 
 # Defined here, once, for the life of the process; submodules add to it.
@@ -148,16 +147,6 @@ def _is_plain(x: Tensor, cuda: bool) -> bool:
         and _modes() == 0
         and _transform() is None
     )
-
-
-def run_core(
-    kernel: Callable[..., None],
-    inputs: Iterable[Tensor | None],
-    numbers: Iterable[Any],
-    results: Iterable[Tensor | None],
-) -> None:
-    """Calls a kernel of the compiled core, which takes tensors, numbers, then tensors to read or to fill."""
-    call_core(kernel, *inputs, *numbers, *results, torch.get_num_threads())
 
 
 def seed_tensor(dropout_p: float, seed: int | None, device: torch.device | None = None) -> Tensor | None:

@@ -60,8 +60,9 @@ def test_another_file_is_an_error_that_names_it(text: str, file: Path, capsys: p
     file.write_text(text)
     with pytest.raises(ValueError, match=r"Expected block sizes written by 'gattn tune' in .*blocks\.json"):
         tuned.table()
-    assert main(["tune", "--out", str(file)]) == 2
-    assert "Delete the file" in capsys.readouterr().err
+    for command in (["tune", "--out", str(file)], ["info", "--kernels"]):
+        assert main(command) == 2
+        assert "Delete the file" in capsys.readouterr().err
 
 
 def test_the_search_keeps_what_is_faster_by_more_than_noise() -> None:
