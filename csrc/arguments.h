@@ -65,12 +65,13 @@ inline dlpack::Tensor tensor_of(py::handle object, const char* name) {
 // A tensor argument. The caller keeps it for the length of the call.
 struct Argument {
   TensorView view;
-  Argument(py::handle object, const char* name, bool optional = false) {
+  Argument(py::handle object, const char* name, bool optional = false, int32_t device = dlpack::kCpu) {
     if (optional && object.is_none()) return;
     const dlpack::Tensor tensor = tensor_of(object, name);
-    if (tensor.device.type != dlpack::kCpu)
-      raise<ValueError>("Expected '", name, "' on the CPU (got DLPack device type ", tensor.device.type,
-                        "). Move it with .cpu() or choose another backend.");
+    if (tensor.device.type != device)
+      raise<ValueError>("Expected '", name, "' on ", device == dlpack::kCpu ? "the CPU" : "a GPU",
+                        " (got DLPack device type ", tensor.device.type, "). Move it",
+                        device == dlpack::kCpu ? " with .cpu()" : "", " or choose another backend.");
     view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
     view.dtype = dtype_of(tensor);
     view.ndim = tensor.ndim;
@@ -90,16 +91,26 @@ struct Sizes {
   int64_t num_src = 0, num_dst = 0, num_edges = 0;
 };
 
-// What all ops share. The features' shape gives heads and channels; logits alone give heads.
-inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
-                                 int64_t seed, int threads, Sizes* sizes) {
-  cpu::check_graph(graph.view, &sizes->num_src, &sizes->num_dst, &sizes->num_edges);
+inline Sizes sizes_of(const Argument& graph) {
+  Sizes sizes;
+  cpu::check_graph(graph.view, &sizes.num_src, &sizes.num_dst, &sizes.num_edges);
+  return sizes;
+}
+
+inline void check_numbers(int64_t heads, int64_t channels, double dropout_p) {
   if (!(dropout_p >= 0.0 && dropout_p <= 1.0))
     raise<ValueError>("Expected 'dropout_p' to be a probability in [0, 1] (got ", dropout_p, ").");
-  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
   if (heads < 1 || channels < 1)
     raise<ValueError>("Expected at least one head and one channel (got ", heads, " heads and ", channels,
                       " channels).");
+}
+
+// What all ops share. The features' shape gives heads and channels; logits alone give heads.
+inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
+                                 int64_t seed, int threads, Sizes* sizes) {
+  *sizes = sizes_of(graph);
+  check_numbers(heads, channels, dropout_p);
+  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
   cpu::Problem problem;
   problem.dtype = dtype;
   problem.wide = graph->dtype == DType::i64;
@@ -110,6 +121,21 @@ inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t hea
   problem.seed = static_cast<uint64_t>(seed);
   problem.threads = threads;
   return problem;
+}
+
+// Errors as the Python exceptions of their names.
+inline void translate_errors() {
+  py::register_exception_translator([](std::exception_ptr pointer) {
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const ValueError& error) {
+      PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const TypeError& error) {
+      PyErr_SetString(PyExc_TypeError, error.what());
+    } catch (const IndexError& error) {
+      PyErr_SetString(PyExc_IndexError, error.what());
+    }
+  });
 }
 
 }  // namespace gattn
