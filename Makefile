@@ -9,17 +9,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := $(VENV)/bin
 GPU_PYTHON ?= python3
 
-.PHONY: demo test test-all build sanitize lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
+.PHONY: demo test test-all build sanitize emulation emulation-asan lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
 
 demo: $(VENV)/ready build
 	$(BIN)/gattn train --dataset digits --compare --overwrite
 
 # Threads of several test processes must not spin for the same cores.
-test: $(VENV)/ready build sanitize
+test: $(VENV)/ready build sanitize emulation
 	OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto
 
-# With the whole matrix of the Triton kernels in the interpreter: hours.
-test-all: $(VENV)/ready build sanitize
+# With the whole matrix of the Triton kernels in the interpreter and of the CUDA kernels on the CPU: hours.
+test-all: $(VENV)/ready build sanitize emulation
 	OMP_WAIT_POLICY=passive GATTN_TEST_ALL=1 $(BIN)/pytest -n auto
 
 # An editable install: tests and demo always see this tree, from whatever folder they are run.
@@ -37,16 +37,23 @@ build: $(VENV)/ready
 sanitize: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/sanitize.sh
 
+# The CUDA kernels as C++ for the CPU, which tests/cuda runs: plain, and with sanitizers.
+emulation: $(VENV)/ready
+	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/cuda/build.sh
+
+emulation-asan: $(VENV)/ready
+	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/cuda/build.sh --sanitize
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' | xargs $(BIN)/clang-format -i
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
 
 bench: $(VENV)/ready build
 	$(BIN)/gattn bench --json build/bench.json

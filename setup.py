@@ -17,6 +17,8 @@ from setuptools.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent
 MIN_CMAKE = (3, 18)
+#: Options of CMakeLists.txt that the environment sets: auto, on or off, and a list such as "80-real;90-real".
+FROM_ENVIRONMENT = ("GATTN_CUDA", "CMAKE_CUDA_ARCHITECTURES")
 
 
 def find_cmake() -> str:
@@ -84,6 +86,7 @@ class CMakeBuild(build_ext):
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11_folder()}",
+            *(f"-D{name}={os.environ[name]}" for name in FROM_ENVIRONMENT if name in os.environ),
         ]
 
         import fcntl  # not on the platforms that check_platform has turned away

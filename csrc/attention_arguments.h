@@ -1,5 +1,5 @@
 // The arguments of the attention that all scores share, for every backend whose kernels are compiled. Tensors come by
-// name, in dictionaries of DLPack capsules; an absent name is an input that this attention does not have, or a result
+// name, in dictionaries; an absent name is an input that this attention does not have, or a result
 // that is not wanted.
 #pragma once
 

@@ -7,6 +7,7 @@
 namespace gattn {
 
 void bind_attention(py::module_& module);  // bindings_attention.cpp
+void bind_cuda(py::module_& module);       // cuda/bindings.cpp
 
 namespace {
 
@@ -242,17 +243,7 @@ py::list usable_isas() {
 
 PYBIND11_MODULE(_C, module) {
   using namespace gattn;
-  py::register_exception_translator([](std::exception_ptr pointer) {
-    try {
-      if (pointer) std::rethrow_exception(pointer);
-    } catch (const ValueError& error) {
-      PyErr_SetString(PyExc_ValueError, error.what());
-    } catch (const TypeError& error) {
-      PyErr_SetString(PyExc_TypeError, error.what());
-    } catch (const IndexError& error) {
-      PyErr_SetString(PyExc_IndexError, error.what());
-    }
-  });
+  translate_errors();
   module.doc() =
       "Compiled core of gattn. Tensors are torch's own (from 2.10) or DLPack capsules; every entry point checks them "
       "before use.";
@@ -271,5 +262,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
   bind_attention(module);
+  module.attr("no_cuda") = GATTN_NO_CUDA;
+  if constexpr (sizeof(GATTN_NO_CUDA) == 1) bind_cuda(module);
   module.def("gather_limit", gather_limit, "gather_limit(graph, x, out, threads): out[i] = sum of x[j] over in-edges");
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from gattn import cuda_core
+
 try:
     from gattn import _C
 except ImportError as error:  # the package was not built; the reason is shown wherever the backend is asked for
@@ -23,7 +25,9 @@ else:
 
 __all__ = ["BACKENDS", "_C", "backends", "select_backend", "use_backend"]
 
-BACKENDS = ("reference", "cpu", "triton")
+BACKENDS = ("reference", "cpu", "cuda", "triton")
+#: Those that share out nodes by degree (:mod:`gattn.groups`).
+GROUPED = ("cuda", "triton")
 
 
 class _Choice(threading.local):
@@ -39,14 +43,25 @@ _choice = _Choice()
 def backends() -> dict[str, tuple[bool, str]]:
     """Maps each backend's name to ``(usable, reason)``.
 
-    ``reference`` is plain PyTorch and runs on every device; ``cpu`` is the compiled C++ core; ``triton`` are the
-    kernels for GPUs, which run on CPU tensors, for tests, where ``TRITON_INTERPRET=1`` is set.
+    ``reference`` is plain PyTorch and runs on every device; ``cpu`` is the compiled C++ core; ``cuda`` are its kernels
+    for NVIDIA's GPUs; ``triton`` are kernels for every GPU that Triton compiles for, which run on CPU tensors, for
+    tests, where ``TRITON_INTERPRET=1`` is set.
     """
-    if _C is None:
-        cpu = (False, f"the compiled core gattn._C does not import ({_BUILD_ERROR}); run 'pip install .'")
-    else:
-        cpu = (True, f"instruction set {_C.isa()}, threads from {_C.pool()}")
-    return {"reference": (True, "plain PyTorch, any device"), "cpu": cpu, "triton": _find_triton()}
+    cpu = (False, _no_core()) if _C is None else (True, f"instruction set {_C.isa()}, threads from {_C.pool()}")
+    reference = (True, "plain PyTorch, any device")
+    return {"reference": reference, "cpu": cpu, "cuda": _find_cuda(), "triton": _find_triton()}
+
+
+def _no_core() -> str:
+    return f"the compiled core gattn._C does not import ({_BUILD_ERROR}); run 'pip install .'"
+
+
+def _find_cuda() -> tuple[bool, str]:
+    if cuda_core.core is None:
+        return False, _no_core() if _C is None else f"the compiled core has no CUDA kernels: {_C.no_cuda}"
+    if cuda_core.core.cuda_device == "cuda" and not torch.cuda.is_available():
+        return False, "compiled, but PyTorch finds no GPU or no driver for it"
+    return True, f"compiled, on {cuda_core.core.cuda_device} tensors"
 
 
 def interprets_triton() -> bool:
@@ -110,8 +125,9 @@ def select_backend(backend: str | None, device: torch.device) -> str:
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            usable = device.type == "cuda" and not interprets_triton() and not _missing_triton()
-            return "triton" if usable else "reference"
+            if device.type == "cuda" and not interprets_triton() and not _missing_triton():
+                return "triton"
+            return "cuda" if device.type == "cuda" and _find_cuda()[0] else "reference"
         name = "cpu"
     elif name not in BACKENDS:
         _check_name(name)
@@ -123,9 +139,23 @@ def select_backend(backend: str | None, device: torch.device) -> str:
             )
         if _C is None:
             raise RuntimeError(f"Backend 'cpu' is not usable: {backends()['cpu'][1]}")
+    elif name == "cuda":
+        _check_cuda(device)
     elif name == "triton":
         _check_triton(device)
     return name
+
+
+def _check_cuda(device: torch.device) -> None:
+    usable, reason = _find_cuda()
+    if not usable:
+        raise RuntimeError(f"Backend 'cuda' is not usable: {reason}")
+    expected = cuda_core.core.cuda_device
+    if device.type != expected:
+        raise ValueError(
+            f"Expected tensors on device '{expected}' for backend 'cuda' (got device '{device}'). Move them, or choose "
+            f"another backend."
+        )
 
 
 def _check_triton(device: torch.device) -> None:

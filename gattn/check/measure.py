@@ -170,7 +170,8 @@ def _evaluate(case: Case, library: Any, graph: Graph, tensors: Tensors, **extra:
 
 def home(backend: str) -> torch.device:
     """Where a backend computes."""
-    return torch.device("cuda" if backend == "triton" and not interprets_triton() else "cpu")
+    on_gpu = backend == "cuda" or (backend == "triton" and not interprets_triton())
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def run_backend(case: Case, backend: str) -> Tensors:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gattn.backends import _C, select_backend
+from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
+from gattn.ops import cuda
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.neighbourhood import neighbourhood_maximum
@@ -47,7 +48,7 @@ class Call(NamedTuple):
     num_dst: int
     with_alpha: bool
     with_edge: bool
-    group_sizes: Sequence[int]  # of gattn.groups.Groups, for backend triton
+    group_sizes: Sequence[int]  # of gattn.groups.Groups, for backends that share out nodes by degree
     backend: str
 
 
@@ -82,7 +83,7 @@ def attend(
     check_compiled(lipschitz, chosen)
     maximum = functools.partial(neighbourhood_maximum, backend=chosen)
     inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, maximum)
-    groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen == "triton" else (None, ())
+    groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen in GROUPED else (None, ())
     out, _, alpha, edge = _attention(
         graph.data,
         groups,
@@ -110,6 +111,12 @@ _RESULTS = ("out", "row_stats", "alpha", "edge_out")
 _SAVED = ("row_stats", "out", "grad_out", "grad_alpha", "grad_edge")
 
 
+def _run_cuda(name: str, flat: Sequence[Any], settings: Sequence[Any], call: Call, *tensors: dict[str, Any]) -> None:
+    launch = cuda.Launch(*flat[:_FIRST], call.group_sizes, call.num_dst, call.num_edges)
+    inputs = _by_name(Inputs._fields, flat[_FIRST:_SEED])
+    cuda.run(name, launch, inputs, settings, flat[_SEED], *tensors)
+
+
 def _forward(*flat: Any) -> tuple[Tensor | None, ...]:
     outputs, call = _forward_fake(*flat), Call(*flat[-len(Call._fields) :])
     settings = flat[_SEED + 1 : _SEED + 1 + len(Settings._fields)]
@@ -118,6 +125,9 @@ def _forward(*flat: Any) -> tuple[Tensor | None, ...]:
 
         inputs = Inputs(*flat[_FIRST:_SEED])
         triton.forward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, outputs)
+        return outputs
+    if call.backend == "cuda":
+        _run_cuda("cuda_attention_forward", flat, settings, call, _by_name(_RESULTS, outputs))
         return outputs
     call_core(
         _C.attention_forward,
@@ -150,7 +160,7 @@ def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...])
     ctx.mark_non_differentiable(outputs[1])
     ctx.arguments = flat[_SEED + 1 :]
     # From a result that has not been rounded the backward finds the rows' D without a pass over the edges.
-    out = outputs[0] if flat[-1] == "triton" and outputs[0] is not None else None
+    out = outputs[0] if flat[-1] in GROUPED and outputs[0] is not None else None
     if out is not None and out.dtype != accumulate_dtype(out.dtype):
         out = None
     ctx.save_for_backward(*flat[: _SEED + 1], outputs[1], out)
@@ -186,6 +196,10 @@ def _backward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
 
         inputs = Inputs(*flat[_FIRST:_SEED])
         triton.backward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, flat[saved:at], gradients)
+        return gradients
+    if call.backend == "cuda":
+        given = _by_name(_SAVED, flat[saved:at])
+        _run_cuda("cuda_attention_backward", flat, settings, call, given, _by_name(_NAMES, gradients))
         return gradients
     call_core(
         _C.attention_backward,

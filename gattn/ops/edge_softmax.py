@@ -32,7 +32,7 @@ def edge_softmax(
             :class:`gattn.Sink` without value, whose weight is not among the results).
         dropout_p: Probability to drop a weight; kept ones grow by ``1 / (1 - p)``.
         seed: Dropout seed; ``None`` draws one from torch's generator.
-        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"cuda"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         ``[E, H]`` in ``logits``'s dtype; the weights of one target and head sum to 1 (without dropout).

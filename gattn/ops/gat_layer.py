@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gattn import reference
-from gattn.backends import _C, select_backend
+from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
@@ -69,7 +69,7 @@ def gat_layer(
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
     check_dropout(dropout_p)
     chosen = select_backend(backend, x.device)
-    if chosen == "triton":
+    if chosen in GROUPED:
         return _by_attention(
             x,
             att_src,

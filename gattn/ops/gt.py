@@ -59,7 +59,7 @@ def gt(
         return_attention: Returns ``alpha`` too, ``[E, H]`` after dropout, in the caller's edge order and the
             accumulate dtype (float32; float64 for float64), differentiable. ``"before_dropout"`` for the weights
             that dropout has not touched.
-        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"cuda"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         ``out`` ``[N_dst, H, C]`` in the features' dtype, or a tuple of ``out``, ``alpha`` (with

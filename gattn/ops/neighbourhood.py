@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gattn.backends import _C
+from gattn.backends import _C, GROUPED
 from gattn.exchange import call_core
 from gattn.graph import Graph
+from gattn.ops import cuda
 from gattn.ops.library import define
 
 
@@ -20,7 +21,7 @@ def neighbourhood_maximum(values: Tensor, graph: Graph, backend: str = "cpu") ->
     """
     if graph.num_edges == 0:
         return values.new_zeros(graph.num_dst, values.shape[1])
-    groups, sizes = (graph.groups.data, graph.groups.sizes) if backend == "triton" else (None, ())
+    groups, sizes = (graph.groups.data, graph.groups.sizes) if backend in GROUPED else (None, ())
     first = _first_largest(
         values.detach().contiguous(), graph.data, groups, graph.num_edges, graph.num_dst, sizes, backend
     )
@@ -42,6 +43,10 @@ def _first_largest_kernel(
         from gattn.kernels.attention import first_largest
 
         first_largest(values, graph, groups, group_sizes, num_edges, first)
+    elif backend == "cuda":
+        assert groups is not None
+        launch = cuda.Launch(graph, groups, group_sizes, num_dst, num_edges)
+        cuda.run("cuda_first_largest", launch, values, first)
     else:
         call_core(_C.first_largest, graph, values, first, torch.get_num_threads())
     return first

@@ -98,6 +98,8 @@ def test_sdist_holds_the_sources(tmp_path: Path) -> None:
     patterns = [
         "csrc/**/*.h",
         "csrc/**/*.cpp",
+        "csrc/**/*.cu",
+        "csrc/**/*.cuh",
         "gattn/**/*.py",
         "kernels/**/*.py",
         "bench/**/*.py",

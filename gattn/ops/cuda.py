@@ -1,0 +1,55 @@
+"""Calls of the compiled CUDA kernels: the graph's numbers, the current stream, and torch's memory for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gattn import cuda_core
+from gattn.exchange import call_core
+from gattn.groups import numel as groups_numel
+from gattn.groups import sides
+from gattn.packed import numel as packed_numel
+
+
+class Launch(NamedTuple):
+    """What every kernel walks: packed graph and groups, and the sizes that tell what is where in them."""
+
+    graph: Tensor
+    groups: Tensor
+    group_sizes: Sequence[int]
+    num_dst: int
+    num_edges: int
+
+
+def run(name: str, launch: Launch, *arguments: Any) -> None:
+    """Calls the core's function ``name`` for the graph on its device's current stream.
+
+    Raises:
+        ValueError: Sizes and packed tensors do not fit each other; what is in them, ``gattn.Graph`` has checked.
+    """
+    graph, groups, group_sizes, num_dst, num_edges = launch
+    num_src = graph.shape[0] - packed_numel(0, num_dst, num_edges)
+    if num_src < 0 or groups.shape[0] != groups_numel(num_src, num_dst, num_edges) or len(group_sizes) != 8:
+        raise ValueError(
+            f"Expected the packed adjacency and groups of a gattn.Graph with {num_dst} targets and {num_edges} edges "
+            f"(got {graph.shape[0]} and {groups.shape[0]} numbers and {len(group_sizes)} sizes of groups)."
+        )
+    scratch: list[Tensor] = []
+
+    def allocate(size: int) -> int:
+        """Memory until this call returns: after it, what torch puts there waits for the stream."""
+        scratch.append(torch.empty(size, dtype=torch.uint8, device=graph.device))
+        return scratch[-1].data_ptr()
+
+    rows, columns = sides(group_sizes, num_src, num_dst, num_edges)
+    call = (graph, groups, (num_src, num_dst, num_edges), rows, columns, *arguments)
+    kernel = getattr(cuda_core.core, name)
+    if graph.is_cuda:
+        with torch.cuda.device(graph.device):
+            call_core(kernel, *call, torch.cuda.current_stream().cuda_stream, allocate)
+    else:
+        call_core(kernel, *call, 0, allocate)
