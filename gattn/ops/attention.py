@@ -112,7 +112,7 @@ _SAVED = ("row_stats", "out", "grad_out", "grad_alpha", "grad_edge")
 
 
 def _run_cuda(name: str, flat: Sequence[Any], settings: Sequence[Any], call: Call, *tensors: dict[str, Any]) -> None:
-    launch = cuda.Launch(*flat[:_FIRST], call.group_sizes, call.num_dst, call.num_edges)
+    launch = cuda.Launch(flat[0], flat[1], call.group_sizes, call.num_dst, call.num_edges)
     inputs = _by_name(Inputs._fields, flat[_FIRST:_SEED])
     cuda.run(name, launch, inputs, settings, flat[_SEED], *tensors)
 
