@@ -9,13 +9,11 @@
 
 namespace gattn {
 
-using cpu::AttentionGradients;
-using cpu::AttentionInputs;
 
-constexpr const char* kScores[] = {"edge_softmax", "gat", "gatv2", "dot", "gt"};  // in the order of cpu::Score
-constexpr unsigned bit(cpu::Score score) { return 1u << static_cast<unsigned>(score); }
-constexpr unsigned kLogits = bit(cpu::Score::edge_softmax), kGat = bit(cpu::Score::gat), kGt = bit(cpu::Score::gt);
-constexpr unsigned kGatv2 = bit(cpu::Score::gatv2), kDot = bit(cpu::Score::dot);
+constexpr const char* kScores[] = {"edge_softmax", "gat", "gatv2", "dot", "gt"};  // in the order of ScoreKind
+constexpr unsigned bit(ScoreKind score) { return 1u << static_cast<unsigned>(score); }
+constexpr unsigned kLogits = bit(ScoreKind::edge_softmax), kGat = bit(ScoreKind::gat), kGt = bit(ScoreKind::gt);
+constexpr unsigned kGatv2 = bit(ScoreKind::gatv2), kDot = bit(ScoreKind::dot);
 constexpr unsigned kFeatures = kGatv2 | kDot | kGt, kValues = kFeatures | kGat, kAll = kValues | kLogits;
 
 enum class Rows { src, dst, edges, none };
@@ -117,14 +115,14 @@ class AttentionArguments {
     return tensor;
   }
 
-  cpu::AttentionOutputs outputs(const py::dict& results) const {
+  AttentionOutputs outputs(const py::dict& results) const {
     const Argument out = features(results, "out", sizes.num_dst), edge = features(results, "edge_out", sizes.num_edges);
     if (given(results, "out") == takes(kLogits))
       raise<ValueError>("Expected 'out' for scores with values, and for them alone.");
     if (edge && !takes(kGt)) raise<ValueError>("Expected no 'edge_out' with this score (got one).");
     return {out->data, row_stats(results)->data, attention(results, "alpha")->data, edge->data};
   }
-  cpu::AttentionSaved saved(const py::dict& tensors) const {
+  AttentionSaved saved(const py::dict& tensors) const {
     const Argument grad_out = features(tensors, "grad_out", sizes.num_dst);
     const Argument grad_edge = features(tensors, "grad_edge", sizes.num_edges);
     if (grad_edge && !takes(kGt)) raise<ValueError>("Expected no 'grad_edge' with this score (got one).");
@@ -150,9 +148,9 @@ class AttentionArguments {
   Argument optional(const py::dict& tensors, const char* name) const {
     return Argument(given(tensors, name) ? py::object(tensors[name]) : py::none(), name, true, device);
   }
-  static cpu::Score score_of(const std::string& name) {
+  static ScoreKind score_of(const std::string& name) {
     for (size_t i = 0; i < std::size(kScores); ++i)
-      if (name == kScores[i]) return static_cast<cpu::Score>(i);
+      if (name == kScores[i]) return static_cast<ScoreKind>(i);
     raise<ValueError>("Expected a score out of edge_softmax, gat, gatv2, dot and gt (got '", name, "').");
   }
 

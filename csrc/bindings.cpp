@@ -262,6 +262,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
   bind_attention(module);
+  module.attr("cuda_compiler") = GATTN_CUDA_COMPILER;
   module.attr("no_cuda") = GATTN_NO_CUDA;
   if constexpr (sizeof(GATTN_NO_CUDA) == 1) bind_cuda(module);
   module.def("gather_limit", gather_limit, "gather_limit(graph, x, out, threads): out[i] = sum of x[j] over in-edges");

@@ -18,7 +18,7 @@ struct AttentionCall : AttentionArguments {
 void attention_forward(py::handle graph, const py::dict& tensors, const py::tuple& settings, int64_t seed,
                        const py::dict& results, int threads) {
   const AttentionCall call(Argument(graph, "graph"), tensors, settings, seed, threads);
-  const cpu::AttentionOutputs outputs = call.outputs(results);
+  const AttentionOutputs outputs = call.outputs(results);
   const py::gil_scoped_release release;
   cpu::kernels().attention_forward(call.problem, call.inputs, outputs);
 }
@@ -26,7 +26,7 @@ void attention_forward(py::handle graph, const py::dict& tensors, const py::tupl
 void attention_backward(py::handle graph, const py::dict& tensors, const py::tuple& settings, int64_t seed,
                         const py::dict& saved, const py::dict& results, int threads) {
   const AttentionCall call(Argument(graph, "graph"), tensors, settings, seed, threads);
-  const cpu::AttentionSaved given = call.saved(saved);
+  const AttentionSaved given = call.saved(saved);
   const AttentionGradients gradients = call.gradients(tensors, results);
   const py::gil_scoped_release release;
   cpu::kernels().attention_backward(call.problem, call.inputs, given, gradients);

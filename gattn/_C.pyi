@@ -8,6 +8,7 @@ version: str
 compiler: str
 GRAPH_HEADER: int
 HUB_DEGREE: int
+cuda_compiler: str  # and the architectures; empty without CUDA kernels
 no_cuda: str  # why there are no CUDA kernels; empty if there are
 
 def isa() -> str: ...

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from gattn import cuda_core
+from gattn.gpu_choice import RIVALS, Case, faster
 
 try:
     from gattn import _C
@@ -115,8 +116,10 @@ def use_backend(name: str | None) -> Iterator[None]:
         _choice.name = before
 
 
-def select_backend(backend: str | None, device: torch.device) -> str:
+def select_backend(backend: str | None, device: torch.device, case: Case | None = None) -> str:
     """The backend for tensors on ``device``: the argument, else :func:`use_backend`'s, else the fastest usable.
+
+    ``case`` says which of two usable ones for GPUs has been faster.
 
     Raises:
         ValueError: the name is no backend, or the backend does not compute on ``device``.
@@ -125,9 +128,7 @@ def select_backend(backend: str | None, device: torch.device) -> str:
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            if device.type == "cuda" and not interprets_triton() and not _missing_triton():
-                return "triton"
-            return "cuda" if device.type == "cuda" and _find_cuda()[0] else "reference"
+            return _fastest(case) if device.type == "cuda" else "reference"
         name = "cpu"
     elif name not in BACKENDS:
         _check_name(name)
@@ -144,6 +145,16 @@ def select_backend(backend: str | None, device: torch.device) -> str:
     elif name == "triton":
         _check_triton(device)
     return name
+
+
+def _fastest(case: Case | None) -> str:
+    """Of those that can run on a GPU's tensors."""
+    compiled = cuda_core.core is not None and cuda_core.core.cuda_device == "cuda"
+    if interprets_triton() or _missing_triton():
+        return "cuda" if compiled else "reference"
+    if not compiled:
+        return "triton"
+    return RIVALS[0] if case is None else faster(case)
 
 
 def _check_cuda(device: torch.device) -> None:

@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from gattn.terminal import UsageError, print_json, table
@@ -52,9 +53,14 @@ def _core() -> dict[str, Any]:
         from gattn import _C
     except ImportError as error:
         return {"usable": False, "reason": str(error)}
+    from gattn.cuda_core import device_bytes
+
     return {
         "usable": True,
         "compiler": _C.compiler,
+        "cuda": {"compiler": _C.cuda_compiler, "device_bytes": device_bytes(Path(_C.__file__))}
+        if _C.cuda_compiler
+        else None,
         "isa": _C.isa(),
         "isas": list(_C.isas()),
         "isa_override": os.environ.get("GATTN_CPU_ISA"),
@@ -81,6 +87,10 @@ def collect() -> dict[str, Any]:
     }
 
 
+def _cuda_line(cuda: dict[str, Any]) -> str:
+    return f"CUDA kernels     {cuda['compiler']}, {cuda['device_bytes'] / 1e6:.1f} MB of device code"
+
+
 def _lines(info: dict[str, Any]) -> list[str]:
     core = info["core"]
     lines = [f"gattn            {info['gattn']}  ({info['location']})"]
@@ -88,6 +98,7 @@ def _lines(info: dict[str, Any]) -> list[str]:
         forced = f", set by GATTN_CPU_ISA={core['isa_override']}" if core["isa_override"] else ""
         lines += [
             f"compiled with    {core['compiler']}",
+            *([_cuda_line(core["cuda"])] if core["cuda"] else []),
             f"instruction set  {core['isa']}  (usable here: {', '.join(core['isas'])}{forced})",
         ]
     else:

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--targets", default=",".join(TARGETS), help="joined by commas")
     add("--match", default="", help="only variants with this in their name")
     add("--every", type=int, default=1, help="only every so many, spread over all")
+    add("--cuda", type=Path, help="a module whose CUDA kernels are reported too")
     add("--modules", nargs="*", default=[], help="where to look for variants() instead of in gattn.kernels")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="compiler processes")
     add("--json", type=Path, help="write what was found here")
@@ -101,7 +102,8 @@ def bad(rows: list[Row]) -> list[str]:
 
 
 def summary(rows: list[Row]) -> list[tuple[object, ...]]:
-    """A row a kernel (a name's first word) and target: variants, registers and shared memory up to, how many spill."""
+    """A row a kernel (a name's first word) and target: variants, registers and shared memory up to, the least
+    occupancy, how many spill."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["name"].split()[0], row["target"]), []).append(row)
@@ -112,24 +114,31 @@ def summary(rows: list[Row]) -> list[tuple[object, ...]]:
             len(found),
             max((row.get("registers", 0) for row in found), default=0),
             max((row.get("shared", 0) for row in found), default=0),
+            _percent(min((row["occupancy"] for row in found if row.get("occupancy") is not None), default=None)),
             len(bad(found)),
         )
         for (kernel, target), found in groups.items()
     ]
 
 
-HEADER = ("kernel", "target", "variants", "registers", "shared bytes", "bad")
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{part:.0%}"
+
+
+HEADER = ("kernel", "target", "variants", "registers", "shared bytes", "occupancy", "bad")
 
 
 def markdown(rows: list[Row], version: str, every: int) -> str:
     """The tables as a page of the documentation; ``every`` is how many there are to compile."""
     part = "" if len(rows) == every else f"A sample: {len(rows)} of {every}. "
     lines = [
-        "# Triton kernels: what they need",
+        "# GPU kernels: what they need",
         "",
         f"{part}Written by `make kernel-report` with Triton {version}; read off code compiled ahead of time, not off a "
         "GPU. Registers and spilled bytes are per thread, shared memory is per program; both are the largest among a "
-        "kernel's variants. `bench/results/kernels.json` lists them. The check fails when one spills.",
+        "kernel's variants, and occupancy, the part of a multiprocessor's warps that can be there at once, the least. "
+        "`bench/results/kernels.json` lists them. The check fails when one spills. Those with `cuda:` are hand-written "
+        "(`csrc/cuda`), compiled by nvcc; the others are Triton's.",
         "",
         f"| {' | '.join(HEADER)} |",
         f"|{'---|' * len(HEADER)}",
@@ -146,11 +155,19 @@ def run(args: argparse.Namespace) -> int:
     _known.clear()
     _load(args.modules)
     rows = _compile(args)
+    every = len(_known) * len(TARGETS)
+    if args.cuda is not None:
+        from gattn.kernels import cuda_resources
+
+        compiled = cuda_resources.measure(args.cuda)
+        if not compiled:
+            raise UsageError(f"{args.cuda} has no CUDA kernels; build it with GATTN_CUDA=on")
+        rows, every = rows + compiled, every + len(compiled)
     print(table(summary(rows), HEADER))
     if args.json is not None:
         write_json(args.json, {"triton": triton.__version__, "kernels": rows})
     if args.markdown is not None:
-        args.markdown.write_text(markdown(rows, triton.__version__, len(_known) * len(TARGETS)))
+        args.markdown.write_text(markdown(rows, triton.__version__, every))
     problems = bad(rows)
     for line in problems:
         say(line)

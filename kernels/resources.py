@@ -38,11 +38,47 @@ class Variant(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Per thread registers and spilled bytes, per program bytes of shared memory."""
+    """Per thread registers and spilled bytes, per program bytes of shared memory, and what part of a
+    multiprocessor's warps can be there at once (``None`` where it is not known)."""
 
     registers: int
     shared: int
     spilled: int
+    occupancy: float | None
+
+
+class Multiprocessor(NamedTuple):
+    """What all warps of an NVIDIA multiprocessor share (CUDA programming guide, compute capabilities)."""
+
+    warps: int
+    registers: int
+    shared: int
+    blocks: int
+
+
+MULTIPROCESSORS = {
+    "sm_80": Multiprocessor(64, 65536, 164 << 10, 32),
+    "sm_90": Multiprocessor(64, 65536, 228 << 10, 32),
+    "sm_100": Multiprocessor(64, 65536, 228 << 10, 32),
+}
+#: Registers are given out to a warp in units of this many, and shared memory to a block with this much on top.
+_REGISTER_UNIT, _SHARED_EXTRA = 256, 1024
+
+
+def occupancy(target: str, threads: int, registers: int, shared: int) -> float | None:
+    """Part of a multiprocessor's warps that blocks of so many threads can fill; ``None`` for unknown targets."""
+    limits = MULTIPROCESSORS.get(target)
+    if limits is None:
+        return None
+    warps = -(-threads // 32)
+    a_warp = -(-registers * 32 // _REGISTER_UNIT) * _REGISTER_UNIT
+    blocks = min(
+        limits.warps // warps,
+        limits.registers // a_warp // warps,
+        limits.shared // (shared + _SHARED_EXTRA),
+        limits.blocks,
+    )
+    return blocks * warps / limits.warps
 
 
 def modules() -> Iterator[ModuleType]:
@@ -78,7 +114,8 @@ def usage(variant: Variant, target: str) -> Usage:
     compiled = triton.compile(source, target=TARGETS[target], options=options)
     read = _READERS[TARGETS[target].backend]
     registers, spilled = read(compiled)
-    return Usage(registers, int(compiled.metadata.shared), spilled)
+    shared = int(compiled.metadata.shared)
+    return Usage(registers, shared, spilled, occupancy(target, 32 * variant.num_warps, registers, shared))
 
 
 def _cubin(compiled: Any) -> tuple[int, int]:

@@ -6,9 +6,7 @@
 
 #include <cstdint>
 
-#ifndef GATTN_HOST_DEVICE
-#define GATTN_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace gattn {
 

@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#include "cpu/kernels.h"
+#include "common/attention.h"
+#include "common/graph_layout.h"
 
 namespace gattn::cuda {
 
@@ -15,10 +16,9 @@ enum class Group { small, middle, chunk, hub };
 
 // One direction of the graph, and the nodes of it that a launch is for.
 struct Walk {
-  const void *ptr = nullptr, *node = nullptr, *edge = nullptr;                                 // of the packed graph
-  const void *counts = nullptr, *order = nullptr, *chunk_ptr = nullptr, *chunk_hub = nullptr;  // of the groups
-  int64_t chunk = 0;                                                                           // edges a chunk
-  bool wide = false;  // all of them are int64, else int32
+  Index ptr, node, edge;                      // of the packed graph
+  Index counts, order, chunk_ptr, chunk_hub;  // of the groups
+  int64_t chunk = 0;                          // edges a chunk
   Group group = Group::small;
 };
 
@@ -31,7 +31,7 @@ struct Layout {
 };
 
 struct Arguments {
-  cpu::AttentionInputs in;
+  AttentionInputs in;
   Walk walk;
   Layout layout;
   int64_t heads = 0, channels = 0;
@@ -49,8 +49,8 @@ struct Arguments {
   void* d = nullptr;                   // [N_dst, H]; of chunks, where it is computed, partial ones
   void* dalpha_found = nullptr;        // [E, H] by slot: where a pass leaves what it has gathered values for
   const void* dalpha_known = nullptr;  // what an earlier pass has left,
-  const void* dalpha_slot = nullptr;   // at these slots of the other direction; at the same ones if null
-  cpu::AttentionGradients found;       // of chunks, and always for sums over all rows, partial ones in the wide type
+  Index dalpha_slot;                   // at these slots of the other direction; at the same ones if null
+  AttentionGradients found;       // of chunks, and always for sums over all rows, partial ones in the wide type
   int64_t blocks = 0;                  // of rows, which a grid of fewer blocks takes in turns
   int64_t first_part = 0;              // the number of this launch's first block, for sums over all rows
 

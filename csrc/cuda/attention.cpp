@@ -91,15 +91,15 @@ class Pass {
   }
 };
 
-bool has_source_gradient(const cpu::AttentionGradients& g) { return g.k || g.v || g.a_src; }
-bool has_target_gradient(const cpu::AttentionGradients& g) {
+bool has_source_gradient(const AttentionGradients& g) { return g.k || g.v || g.a_src; }
+bool has_target_gradient(const AttentionGradients& g) {
   return g.q || g.edge || g.att || g.a_dst || g.a_edge || g.edge_weight || g.divisor || g.hop || g.sink_logit ||
          g.sink_value;
 }
 
 }  // namespace
 
-void attention_forward(const Call& call, const cpu::AttentionOutputs& results) {
+void attention_forward(const Call& call, const AttentionOutputs& results) {
   const Launcher launcher(call, {results.out, results.edge});
   Arguments a = launcher.arguments(true);
   a.out = results.out;
@@ -124,7 +124,7 @@ void attention_forward(const Call& call, const cpu::AttentionOutputs& results) {
   launcher.launch(alpha_kernel_of(launcher.wide), Launcher::blocks_of(b, call.num_edges), b);
 }
 
-void attention_backward(const Call& call, const Saved& saved, const cpu::AttentionGradients& found) {
+void attention_backward(const Call& call, const Saved& saved, const AttentionGradients& found) {
   const Launcher launcher(call, {saved.out, saved.grad_out, saved.grad_edge, found.q, found.k, found.v, found.edge});
   Arguments rows = launcher.arguments(true), columns = launcher.arguments(false);
   for (Arguments* a : {&rows, &columns}) {
@@ -158,7 +158,7 @@ void attention_backward(const Call& call, const Saved& saved, const cpu::Attenti
   if (by_target) {
     rows.found = found;
     rows.dalpha_known = dalpha;
-    if (from_out) rows.dalpha_slot = launcher.csr_to_csc();
+    if (from_out) rows.dalpha_slot = launcher.graph().csr_to_csc;
     Pass(launcher, true).run(launcher.of_score.target, rows, {kQ, kADst, kDivisor}, {kAtt, kHop, kSinkValue});
   }
 }

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "cpu/kernels.h"
+#include "common/attention.h"
 
 namespace gattn::cuda {
 
@@ -25,7 +25,7 @@ struct Call {
   const void *graph = nullptr, *groups = nullptr;  // packed; both int64 if `wide`, else int32
   bool wide = false;
   Side rows, columns;  // by target, by source
-  cpu::AttentionInputs in;
+  AttentionInputs in;
   double dropout_p = 0;
   const int64_t* seed = nullptr;  // null without dropout
   cudaStream_t stream = nullptr;
@@ -39,8 +39,8 @@ struct Saved {
   const void *grad_out = nullptr, *grad_alpha = nullptr, *grad_edge = nullptr;
 };
 
-void attention_forward(const Call& call, const cpu::AttentionOutputs& results);
-void attention_backward(const Call& call, const Saved& saved, const cpu::AttentionGradients& gradients);
+void attention_forward(const Call& call, const AttentionOutputs& results);
+void attention_backward(const Call& call, const Saved& saved, const AttentionGradients& gradients);
 // found [N_dst, H]: the source of each target's first in-edge with the largest of values [N_src, H], -1 without any.
 void first_largest(const Call& call, const void* values, int64_t* found);
 

@@ -99,7 +99,7 @@ void attention_backward(py::handle graph, py::handle groups, const Numbers& numb
                         const py::dict& saved, const py::dict& results, uintptr_t stream, const Allocate& allocate) {
   GraphArguments arguments(graph, groups, numbers, rows, columns, stream, allocate);
   const AttentionArguments call = arguments.attention(inputs, settings, seed);
-  const cpu::AttentionSaved given = call.saved(saved);
+  const AttentionSaved given = call.saved(saved);
   const Argument out = call.features(saved, "out", call.sizes.num_dst);
   if (out && call.storage != call.wide)
     raise<TypeError>("Expected 'out' of the accumulate dtype (got ", dtype_name(call.storage), ", rounded).");
@@ -118,7 +118,7 @@ void first_largest(py::handle graph, py::handle groups, const Numbers& numbers, 
   call.heads = values->shape[1];
   call.channels = 1;
   call.dtype = accumulate_dtype(values->dtype);
-  call.in.score = cpu::Score::edge_softmax;
+  call.in.score = ScoreKind::edge_softmax;
   check_numbers(call.heads, call.channels, 0.0);
   check_tensor(values.view, "values", call.dtype, {call.num_src, call.heads});
   check_tensor(first.view, "first", DType::i64, {call.num_dst, call.heads});

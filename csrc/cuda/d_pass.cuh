@@ -44,8 +44,8 @@ __global__ void __launch_bounds__(kThreads) d_kernel(const Arguments a) {
   W d = 0;
   for (int64_t slot = row.begin + row.slot; any(slot < row.end); slot += row.slots) {
     const bool inside = slot < row.end;
-    const int64_t source = inside ? load_index(a.walk.node, slot, a.walk.wide) : 0;
-    const int64_t edge = inside ? load_index(a.walk.edge, slot, a.walk.wide) : 0;
+    const int64_t source = inside ? a.walk.node[slot] : 0;
+    const int64_t edge = inside ? a.walk.edge[slot] : 0;
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     const Terms<W> x = edge_terms(a, n, f, source, row.node, edge, inside, nullptr, at);

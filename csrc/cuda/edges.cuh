@@ -4,10 +4,8 @@
 //   dalpha = r g_i . value + dL/dalpha,  D_i = sum p dalpha (with the sink's share),  ds = q (dalpha - D_i)
 #pragma once
 
-#include "features.cuh"
-
-#define GATTN_HOST_DEVICE __host__ __device__
 #include "common/philox.h"
+#include "features.cuh"
 
 namespace gattn::cuda {
 

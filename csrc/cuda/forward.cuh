@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const Arguments a) {
   Softmax<W, N> state;
   for (int64_t slot = row.begin + row.slot; any(slot < row.end); slot += row.slots) {
     const bool inside = slot < row.end;
-    const int64_t source = inside ? load_index(a.walk.node, slot, a.walk.wide) : 0;
-    const int64_t edge = inside ? load_index(a.walk.edge, slot, a.walk.wide) : 0;
+    const int64_t source = inside ? a.walk.node[slot] : 0;
+    const int64_t edge = inside ? a.walk.edge[slot] : 0;
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     if constexpr (S::kEdgeStream) {
@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(kThreads) alpha_kernel(const Arguments a) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t slot = (static_cast<int64_t>(blockIdx.x) * kWarps + warp) * at.slots + at.slot;
   if (slot >= a.count || !at.head_exists) return;
-  const int64_t target = load_index(a.walk.node, slot, a.walk.wide);
-  const int64_t edge = load_index(a.walk.edge, slot, a.walk.wide);
+  const int64_t target = a.walk.node[slot];
+  const int64_t edge = a.walk.edge[slot];
   const Statistics<W> row = load_statistics<W>(a.row_stats, target, true, at);
   const W score = load_head(a.alpha, edge, true, at, W(0));
   const W weight = load_head(a.in.edge_weight, edge, true, at, W(1));

@@ -26,39 +26,19 @@ Layout layout_of(int64_t heads, int64_t channels, Channels of) {
   return layout;
 }
 
-Kernels kernels_of(cpu::Score score, DType dtype, Width width) {
+Kernels kernels_of(ScoreKind score, DType dtype, Width width) {
   switch (score) {
-    case cpu::Score::edge_softmax:
+    case ScoreKind::edge_softmax:
       return edge_softmax_kernels(dtype, width);
-    case cpu::Score::gat:
+    case ScoreKind::gat:
       return gat_kernels(dtype, width);
-    case cpu::Score::gatv2:
+    case ScoreKind::gatv2:
       return gatv2_kernels(dtype, width);
-    case cpu::Score::dot:
+    case ScoreKind::dot:
       return dot_kernels(dtype, width);
     default:
       return gt_kernels(dtype, width);
   }
-}
-
-const void* at(const Call& call, const void* packed, int64_t offset) {
-  return static_cast<const char*>(packed) + offset * (call.wide ? sizeof(int64_t) : sizeof(int32_t));
-}
-
-// Offsets into the packed graph, whose header is not to be read here.
-struct Sections {
-  int64_t rowptr, col, edge_id, colptr, row, edge_id_t, csr_to_csc;
-};
-Sections sections_of(const Call& call) {
-  Sections s{};
-  s.rowptr = kGraphHeader;
-  s.col = s.rowptr + call.num_dst + 1;
-  s.edge_id = s.col + call.num_edges;
-  s.colptr = s.edge_id + call.num_edges;
-  s.row = s.colptr + call.num_src + 1;
-  s.edge_id_t = s.row + call.num_edges;
-  s.csr_to_csc = s.edge_id_t + call.num_edges;
-  return s;
 }
 
 }  // namespace
@@ -72,27 +52,29 @@ Launcher::Launcher(const Call& call_, std::initializer_list<const void*> pointer
 bool Launcher::fills_accesses(std::initializer_list<const void*> pointers) const {
   if (call.channels * dtype_bytes(call.dtype) % 16 != 0) return false;
   const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  const cpu::AttentionInputs& in = call.in;
+  const AttentionInputs& in = call.in;
   return aligned(in.q) && aligned(in.k) && aligned(in.v) && aligned(in.edge) && aligned(in.att) &&
          aligned(in.sink_value) && std::all_of(pointers.begin(), pointers.end(), aligned);
 }
 
-const void* Launcher::csr_to_csc() const { return at(call, call.graph, sections_of(call).csr_to_csc); }
+Adjacency Launcher::graph() const {
+  return view_graph(Index{call.graph, call.wide}, call.num_src, call.num_dst, call.num_edges);
+}
 
 Arguments Launcher::arguments(bool by_target) const {
-  const Sections in = sections_of(call);
+  const Adjacency g = graph();
+  const Index groups{call.groups, call.wide};
   const Side& of = side(by_target);
   Arguments a;
   a.in = call.in;
-  a.walk.ptr = at(call, call.graph, by_target ? in.rowptr : in.colptr);
-  a.walk.node = at(call, call.graph, by_target ? in.col : in.row);
-  a.walk.edge = at(call, call.graph, by_target ? in.edge_id : in.edge_id_t);
-  a.walk.counts = at(call, call.groups, of.counts);
-  a.walk.order = at(call, call.groups, of.order);
-  a.walk.chunk_ptr = at(call, call.groups, of.chunk_ptr);
-  a.walk.chunk_hub = at(call, call.groups, of.chunk_hub);
+  a.walk.ptr = by_target ? g.rowptr : g.colptr;
+  a.walk.node = by_target ? g.col : g.row;
+  a.walk.edge = by_target ? g.edge_id : g.edge_id_t;
+  a.walk.counts = groups + of.counts;
+  a.walk.order = groups + of.order;
+  a.walk.chunk_ptr = groups + of.chunk_ptr;
+  a.walk.chunk_hub = groups + of.chunk_hub;
   a.walk.chunk = of.chunk;
-  a.walk.wide = call.wide;
   a.layout = layout_of(call.heads, call.channels, channels_of(width, dtype_bytes(call.dtype)));
   a.heads = call.heads;
   a.channels = call.channels;

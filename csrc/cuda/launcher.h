@@ -24,8 +24,8 @@ class Launcher {
   // With the inputs, one side of the graph and the layout of features, or of one number a head.
   Arguments arguments(bool by_target) const;
   Arguments head_arguments(bool by_target) const;
-  // Of every slot by target, its edge's slot by source.
-  const void* csr_to_csc() const;
+  // Its arrays lie on the device.
+  Adjacency graph() const;
 
   const Side& side(bool by_target) const { return by_target ? call.rows : call.columns; }
   // Blocks that a group's nodes take, and those that a number of rows of one slot each takes.

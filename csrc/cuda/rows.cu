@@ -12,12 +12,12 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) sum_chunks_kernel(const Arguments a) {
   using W = wide_t<T>;
   const int64_t hub = blockIdx.x, column = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
-  if (hub >= load_index(a.walk.counts, 0, a.walk.wide) || column >= a.count) return;
-  const int64_t end = load_index(a.walk.chunk_ptr, hub + 1, a.walk.wide);
+  if (hub >= a.walk.counts[0] || column >= a.count) return;
+  const int64_t end = a.walk.chunk_ptr[hub + 1];
   W total = 0;
-  for (int64_t chunk = load_index(a.walk.chunk_ptr, hub, a.walk.wide); chunk < end; ++chunk)
+  for (int64_t chunk = a.walk.chunk_ptr[hub]; chunk < end; ++chunk)
     total += static_cast<const W*>(a.parts)[chunk * a.count + column];
-  narrow(total, static_cast<T*>(a.sums)[load_index(a.walk.order, hub, a.walk.wide) * a.count + column]);
+  narrow(total, static_cast<T*>(a.sums)[a.walk.order[hub] * a.count + column]);
 }
 
 // found [width] from parts [blocks, width], in double: there are many parts. A warp has one column.
@@ -41,14 +41,14 @@ __global__ void __launch_bounds__(kThreads) largest_kernel(const Arguments a) {
   W largest = -static_cast<W>(INFINITY);
   int64_t first = kNone;
   for (int64_t slot = row.begin + row.slot; slot < row.end; slot += row.slots) {
-    const int64_t source = load_index(a.walk.node, slot, a.walk.wide);
+    const int64_t source = a.walk.node[slot];
     const W value = load_head(a.parts, source, true, at, -static_cast<W>(INFINITY));
     if (value > largest || first == kNone) largest = value, first = slot;
   }
   const W best = combine_row(largest, row, at, Max());
   first = combine_row(largest == best ? first : kNone, row, at, Min());
   if (row.exists && row.slot == 0 && at.writes_heads())
-    store_head(a.sums, row.node, at, first == kNone ? int64_t{-1} : load_index(a.walk.node, first, a.walk.wide));
+    store_head(a.sums, row.node, at, first == kNone ? int64_t{-1} : a.walk.node[first]);
 }
 
 struct RowKernelsOf {

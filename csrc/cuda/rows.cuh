@@ -47,32 +47,31 @@ struct Row {
 // The `number`-th block of rows: a row to every slot of a warp in the group of small ones, else one to the block.
 template <int V, int N>
 __device__ Row find_row(const Walk& walk, const Place<V, N>& at, int64_t number) {
-  const auto load = [&](const void* from, int64_t index) { return load_index(from, index, walk.wide); };
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int64_t hubs = load(walk.counts, 0);
+  const int64_t hubs = walk.counts[0];
   Row row;
   if (walk.group == Group::chunk) {
-    row.exists = number < load(walk.counts, 1);
+    row.exists = number < walk.counts[1];
     if (row.exists) {
-      const int64_t hub = load(walk.chunk_hub, number), piece = number - load(walk.chunk_ptr, hub);
-      row.node = load(walk.order, hub);
-      row.begin = load(walk.ptr, row.node) + piece * walk.chunk;
-      row.end = min(row.begin + walk.chunk, load(walk.ptr, row.node + 1));
+      const int64_t hub = walk.chunk_hub[number], piece = number - walk.chunk_ptr[hub];
+      row.node = walk.order[hub];
+      row.begin = walk.ptr[row.node] + piece * walk.chunk;
+      row.end = min(row.begin + walk.chunk, walk.ptr[row.node + 1]);
       row.first = piece == 0;
     }
   } else {
     int64_t count = hubs, begin = 0;
     if (walk.group == Group::middle) {
-      count = load(walk.counts, 2), begin = hubs;
+      count = walk.counts[2], begin = hubs;
     } else if (walk.group == Group::small) {
       number = (number * kWarps + warp) * at.slots + at.slot;
-      count = load(walk.counts, 3), begin = hubs + load(walk.counts, 2);
+      count = walk.counts[3], begin = hubs + walk.counts[2];
     }
     row.exists = row.first = number < count;
     if (row.exists) {
-      row.node = load(walk.order, begin + number);
-      row.begin = load(walk.ptr, row.node);
-      row.end = load(walk.ptr, row.node + 1);
+      row.node = walk.order[begin + number];
+      row.begin = walk.ptr[row.node];
+      row.end = walk.ptr[row.node + 1];
     }
   }
   row.part = number;

@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const Arguments a) {
   Row row = find_row(a.walk, at, blockIdx.x);
   Softmax<W, N> state;
   if (row.exists) {
-    const int64_t end = load_index(a.walk.chunk_ptr, row.part + 1, a.walk.wide);
-    for (int64_t chunk = load_index(a.walk.chunk_ptr, row.part, a.walk.wide) + row.slot; chunk < end;
+    const int64_t end = a.walk.chunk_ptr[row.part + 1];
+    for (int64_t chunk = a.walk.chunk_ptr[row.part] + row.slot; chunk < end;
          chunk += row.slots) {
       const W maximum = load_head(a.chunk_stats, 2 * chunk, true, at, W(0));
       const W part = exp(maximum - state.raise(maximum));

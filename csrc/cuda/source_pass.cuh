@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(kThreads) source_kernel(const Arguments a) {
   W k_sum[N] = {}, v_sum[N] = {}, logit_sum = 0;
   for (int64_t slot = row.begin + row.slot; any(slot < row.end); slot += row.slots) {
     const bool inside = slot < row.end;
-    const int64_t target = inside ? load_index(a.walk.node, slot, a.walk.wide) : 0;
-    const int64_t edge = inside ? load_index(a.walk.edge, slot, a.walk.wide) : 0;
+    const int64_t target = inside ? a.walk.node[slot] : 0;
+    const int64_t edge = inside ? a.walk.edge[slot] : 0;
     f.load_target(a, target, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     const Terms<W> x = edge_terms(a, n, f, row.node, target, edge, inside, nullptr, at);

@@ -51,9 +51,4 @@ __device__ __forceinline__ void store_pack(T* to, const wide_t<T>* from) {
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
 
-// Integers of the packed graph: which of the two types they have is the same for a whole launch.
-__device__ __forceinline__ int64_t load_index(const void* from, int64_t at, bool wide) {
-  return wide ? static_cast<const int64_t*>(from)[at] : static_cast<const int32_t*>(from)[at];
-}
-
 }  // namespace gattn::cuda

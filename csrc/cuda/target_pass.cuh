@@ -42,13 +42,13 @@ __device__ void target_block(const Arguments& a, int64_t block, const Place<V, N
   W q_sum[N] = {}, logit_sum = 0, divisor_sum = 0;
   for (int64_t slot = row.begin + row.slot; any(slot < row.end); slot += row.slots) {
     const bool inside = slot < row.end;
-    const int64_t source = inside ? load_index(a.walk.node, slot, a.walk.wide) : 0;
-    const int64_t edge = inside ? load_index(a.walk.edge, slot, a.walk.wide) : 0;
+    const int64_t source = inside ? a.walk.node[slot] : 0;
+    const int64_t edge = inside ? a.walk.edge[slot] : 0;
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     W known = 0;
     if (a.dalpha_known != nullptr && inside)
-      known = load_head(a.dalpha_known, a.dalpha_slot ? load_index(a.dalpha_slot, slot, a.walk.wide) : slot, true, at,
+      known = load_head(a.dalpha_known, a.dalpha_slot.data != nullptr ? a.dalpha_slot[slot] : slot, true, at,
                         W(0));
     const Terms<W> x =
         edge_terms(a, n, f, source, row.node, edge, inside, a.dalpha_known != nullptr ? &known : nullptr, at);

@@ -13,42 +13,42 @@ constexpr unsigned bit(Input input) { return 1u << input; }
 enum class Rows { src, dst, edges, none };
 struct Slot {
   const char* name;
-  const void* cpu::AttentionInputs::* input;
-  void* cpu::AttentionGradients::* gradient;
+  const void* AttentionInputs::* input;
+  void* AttentionGradients::* gradient;
   Rows rows;
   bool channels;
 };
 inline constexpr Slot kSlots[kInputs] = {
-    {"q", &cpu::AttentionInputs::q, &cpu::AttentionGradients::q, Rows::dst, true},
-    {"k", &cpu::AttentionInputs::k, &cpu::AttentionGradients::k, Rows::src, true},
-    {"v", &cpu::AttentionInputs::v, &cpu::AttentionGradients::v, Rows::src, true},
-    {"edge", &cpu::AttentionInputs::edge, &cpu::AttentionGradients::edge, Rows::edges, true},
-    {"att", &cpu::AttentionInputs::att, &cpu::AttentionGradients::att, Rows::none, true},
-    {"a_src", &cpu::AttentionInputs::a_src, &cpu::AttentionGradients::a_src, Rows::src, false},
-    {"a_dst", &cpu::AttentionInputs::a_dst, &cpu::AttentionGradients::a_dst, Rows::dst, false},
-    {"a_edge", &cpu::AttentionInputs::a_edge, &cpu::AttentionGradients::a_edge, Rows::edges, false},
-    {"edge_weight", &cpu::AttentionInputs::edge_weight, &cpu::AttentionGradients::edge_weight, Rows::edges, false},
-    {"divisor", &cpu::AttentionInputs::divisor, &cpu::AttentionGradients::divisor, Rows::dst, false},
-    {"hop", &cpu::AttentionInputs::hop, &cpu::AttentionGradients::hop, Rows::none, false},
-    {"sink_logit", &cpu::AttentionInputs::sink_logit, &cpu::AttentionGradients::sink_logit, Rows::dst, false},
-    {"sink_value", &cpu::AttentionInputs::sink_value, &cpu::AttentionGradients::sink_value, Rows::none, true},
+    {"q", &AttentionInputs::q, &AttentionGradients::q, Rows::dst, true},
+    {"k", &AttentionInputs::k, &AttentionGradients::k, Rows::src, true},
+    {"v", &AttentionInputs::v, &AttentionGradients::v, Rows::src, true},
+    {"edge", &AttentionInputs::edge, &AttentionGradients::edge, Rows::edges, true},
+    {"att", &AttentionInputs::att, &AttentionGradients::att, Rows::none, true},
+    {"a_src", &AttentionInputs::a_src, &AttentionGradients::a_src, Rows::src, false},
+    {"a_dst", &AttentionInputs::a_dst, &AttentionGradients::a_dst, Rows::dst, false},
+    {"a_edge", &AttentionInputs::a_edge, &AttentionGradients::a_edge, Rows::edges, false},
+    {"edge_weight", &AttentionInputs::edge_weight, &AttentionGradients::edge_weight, Rows::edges, false},
+    {"divisor", &AttentionInputs::divisor, &AttentionGradients::divisor, Rows::dst, false},
+    {"hop", &AttentionInputs::hop, &AttentionGradients::hop, Rows::none, false},
+    {"sink_logit", &AttentionInputs::sink_logit, &AttentionGradients::sink_logit, Rows::dst, false},
+    {"sink_value", &AttentionInputs::sink_value, &AttentionGradients::sink_value, Rows::none, true},
 };
 
 // A score with or without edge features.
 struct Variant {
   const char* name;
-  cpu::Score score;
+  ScoreKind score;
   unsigned inputs;
 };
 inline constexpr Variant kVariants[] = {
-    {"edge_softmax", cpu::Score::edge_softmax, bit(kEdgeLogit)},
-    {"gat", cpu::Score::gat, bit(kV) | bit(kSrc) | bit(kDst)},
-    {"gat with edges, one-sided", cpu::Score::gat, bit(kV) | bit(kSrc) | bit(kEdgeLogit)},
-    {"gatv2", cpu::Score::gatv2, bit(kQ) | bit(kK) | bit(kAtt)},
-    {"gatv2 with edges", cpu::Score::gatv2, bit(kQ) | bit(kK) | bit(kAtt) | bit(kEdge)},
-    {"dot", cpu::Score::dot, bit(kQ) | bit(kK) | bit(kV)},
-    {"dot with edges", cpu::Score::dot, bit(kQ) | bit(kK) | bit(kV) | bit(kEdge)},
-    {"gt", cpu::Score::gt, bit(kQ) | bit(kK) | bit(kV) | bit(kEdge)},
+    {"edge_softmax", ScoreKind::edge_softmax, bit(kEdgeLogit)},
+    {"gat", ScoreKind::gat, bit(kV) | bit(kSrc) | bit(kDst)},
+    {"gat with edges, one-sided", ScoreKind::gat, bit(kV) | bit(kSrc) | bit(kEdgeLogit)},
+    {"gatv2", ScoreKind::gatv2, bit(kQ) | bit(kK) | bit(kAtt)},
+    {"gatv2 with edges", ScoreKind::gatv2, bit(kQ) | bit(kK) | bit(kAtt) | bit(kEdge)},
+    {"dot", ScoreKind::dot, bit(kQ) | bit(kK) | bit(kV)},
+    {"dot with edges", ScoreKind::dot, bit(kQ) | bit(kK) | bit(kV) | bit(kEdge)},
+    {"gt", ScoreKind::gt, bit(kQ) | bit(kK) | bit(kV) | bit(kEdge)},
 };
 
 struct Modifier {
@@ -88,10 +88,10 @@ struct AttentionCase {
 
   static constexpr double slope = 0.2, clip = 1.25, gamma = 0.7, decay_slope = 0.1;
   double scale() const { return 0.75 / std::sqrt(static_cast<double>(channels)); }
-  double epsilon() const { return is(cpu::Score::gt) || has(kEdgeWeight) ? 0.25 : 0.0; }
+  double epsilon() const { return is(ScoreKind::gt) || has(kEdgeWeight) ? 0.25 : 0.0; }
 
-  bool is(cpu::Score score) const { return variant.score == score; }
-  bool has_values() const { return !is(cpu::Score::edge_softmax); }
+  bool is(ScoreKind score) const { return variant.score == score; }
+  bool has_values() const { return !is(ScoreKind::edge_softmax); }
   unsigned inputs() const { return (variant.inputs | modifier.inputs) & (has_values() ? ~0u : ~bit(kSinkValue)); }
   bool has(Input input) const { return inputs() & bit(input); }
   int64_t edges() const { return static_cast<int64_t>(list.edges.size()); }

@@ -24,7 +24,7 @@ struct NaiveAttention {
     Vars s(test.edges() * heads), sum(rows), sink(rows);
     Numbers maximum(rows, -std::numeric_limits<double>::infinity());
     std::vector<bool> has_edges(test.list.num_dst);
-    products.resize(test.is(cpu::Score::gt) ? s.size() * channels : 0);
+    products.resize(test.is(ScoreKind::gt) ? s.size() * channels : 0);
     each([&](int64_t e, int64_t h, int64_t j, int64_t i) {
       s[e * heads + h] = score(e, h, j, i);
       const bool counts = !test.has(kEdgeWeight) || in[kEdgeWeight][e * heads + h].value > 0;
@@ -74,8 +74,8 @@ struct NaiveAttention {
     if (test.has(kEdgeLogit)) t = t + in[kEdgeLogit][e * heads + h];
     for (int64_t c = 0; test.has(kQ) && c < channels; ++c) t = t + term(e, h, j, i, c);
     if (test.has(kDivisor)) t = t / in[kDivisor][i * heads + h];
-    if (test.is(cpu::Score::gat)) t = leaky_relu(t, test.slope);
-    if (test.is(cpu::Score::gt)) t = clamp(t, test.clip);
+    if (test.is(ScoreKind::gat)) t = leaky_relu(t, test.slope);
+    if (test.is(ScoreKind::gt)) t = clamp(t, test.clip);
     if (!test.has(kHop)) return t;
     const Var excess = Var(distance.get(e)) + in[kHop][h] * -1.0;
     return t * exp(leaky_relu(excess, test.decay_slope) * std::log(test.gamma));
@@ -85,16 +85,16 @@ struct NaiveAttention {
     const int64_t ec = (e * heads + h) * channels + c;
     const Var q = in[kQ][(i * heads + h) * channels + c], k = in[kK][(j * heads + h) * channels + c];
     const Var edge = test.has(kEdge) ? in[kEdge][ec] : Var();
-    if (test.is(cpu::Score::gt)) return products[ec] = q * k * test.scale() * edge;
-    if (test.is(cpu::Score::dot)) return q * (k + edge) * test.scale();
+    if (test.is(ScoreKind::gt)) return products[ec] = q * k * test.scale() * edge;
+    if (test.is(ScoreKind::dot)) return q * (k + edge) * test.scale();
     return leaky_relu(k + q + edge, test.slope) * in[kAtt][h * channels + c] * test.scale();
   }
 
   void add_values(int64_t e, int64_t h, int64_t j, int64_t i, Var weight) {
-    const Vars& values = in[test.is(cpu::Score::gatv2) ? kK : kV];
+    const Vars& values = in[test.is(ScoreKind::gatv2) ? kK : kV];
     for (int64_t c = 0; !values.empty() && c < channels; ++c) {
       Var value = values[(j * heads + h) * channels + c];
-      if (test.is(cpu::Score::dot) && test.has(kEdge)) value = value + in[kEdge][(e * heads + h) * channels + c];
+      if (test.is(ScoreKind::dot) && test.has(kEdge)) value = value + in[kEdge][(e * heads + h) * channels + c];
       Var& to = out[(i * heads + h) * channels + c];
       to = to + weight * value;
     }

@@ -7,7 +7,6 @@ namespace gattn::tests {
 namespace {
 
 using cpu::kernels;
-using cpu::Score;
 
 struct Results {
   Array out, row_stats, alpha, products;
@@ -16,7 +15,7 @@ struct Results {
 
 struct AttentionTest {
   const AttentionCase test;
-  const bool has_products = test.is(Score::gt);
+  const bool has_products = test.is(ScoreKind::gt);
   const DType wide = accumulate_dtype(test.dtype);
   const cpu::PackedGraph graph = pack(test.list, test.wide, test.threads);
   std::vector<Array> inputs;
@@ -42,8 +41,8 @@ struct AttentionTest {
       distance.set(e, random() % 8 ? static_cast<double>(random() % 7) : far);
   }
 
-  cpu::AttentionInputs kernel_inputs() const {
-    cpu::AttentionInputs in;
+  AttentionInputs kernel_inputs() const {
+    AttentionInputs in;
     in.score = test.variant.score;
     for (int i = 0; i < kInputs; ++i)
       if (test.has(static_cast<Input>(i))) in.*kSlots[i].input = inputs[i].data();
@@ -62,14 +61,14 @@ struct AttentionTest {
   // `wanted`: bits of the inputs whose gradients are asked for.
   Results run(int threads, unsigned wanted = ~0u) const {
     const auto problem = problem_of(graph, test.dtype, test.heads, test.channels, test.modifier.dropout_p, threads);
-    const cpu::AttentionInputs in = kernel_inputs();
+    const AttentionInputs in = kernel_inputs();
     const bool has_values = test.has_values();
     Results r{{test.dtype, {has_values ? test.list.num_dst : 0, test.heads, test.channels}},
               {wide, {test.list.num_dst, 2, test.heads}},
               {wide, {test.edges(), test.heads}},
               {test.dtype, {has_products ? test.edges() : 0, test.heads, test.channels}},
               {}};
-    cpu::AttentionGradients gradients;
+    AttentionGradients gradients;
     for (int i = 0; i < kInputs; ++i) {
       const auto input = static_cast<Input>(i);
       const bool asked = wanted & test.inputs() & bit(input);
@@ -185,7 +184,7 @@ void test_attention(int threads) {
   for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     for (const Variant& variant : kVariants) {
       // Score gat has no edge_weight outside these tests: without one it takes a backward of its own.
-      const Modifier &plain = kModifiers[0], &everything = variant.score == Score::gat ? end[-2] : end[-1];
+      const Modifier &plain = kModifiers[0], &everything = variant.score == ScoreKind::gat ? end[-2] : end[-1];
       const auto make_case = [&](const EdgeList& list, const Modifier& modifier) {
         AttentionCase test{list, variant, modifier, dtype, one_of(all_heads)};
         if (test.has_values()) test.channels = one_of(all_channels);

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
+from gattn.gpu_choice import Case
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops import cuda
@@ -74,7 +75,7 @@ def attend(
     lipschitz, decay, sink = check_modifiers(
         lipschitz, decay, sink, storage if values is None else values, values is not None, graph
     )
-    chosen = select_backend(backend, storage.device)
+    chosen = select_backend(backend, storage.device, _case(settings.score, storage if values is None else values, graph))
     undropped = return_attention == "before_dropout"
     settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
     if chosen == "reference":
@@ -93,6 +94,13 @@ def attend(
         *Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge, sizes, chosen),
     )
     return Results(out, alpha, edge)
+
+
+def _case(score: str, features: Tensor, graph: Graph) -> Case:
+    """Without sizes in a program that is compiled for all of them."""
+    sizes = () if torch.compiler.is_compiling() else (graph.num_dst, graph.num_edges)
+    channels = features.shape[2] if features.dim() == 3 else 1
+    return Case(score, str(features.dtype).removeprefix("torch."), features.shape[1], channels, *sizes)
 
 
 def _values(inputs: Inputs) -> Tensor | None:

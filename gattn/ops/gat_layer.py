@@ -81,7 +81,7 @@ def gat_layer(
             dropout_p=dropout_p,
             seed=seed,
             return_attention=return_attention,
-            backend=chosen,
+            backend=backend,
         )
     if chosen == "reference":
         result = reference.gat_layer(

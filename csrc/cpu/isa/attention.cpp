@@ -54,7 +54,7 @@ void attention_backward(const Problem& problem, const AttentionInputs& in, const
                         const AttentionGradients& grads) {
   with_accumulator(problem, [&](auto zero) {
     using A = decltype(zero);
-    if (in.score == Score::gat && in.edge_weight == nullptr && saved.grad_out != nullptr)
+    if (in.score == ScoreKind::gat && in.edge_weight == nullptr && saved.grad_out != nullptr)
       GatBackward<A>(problem, in, saved, grads).run();
     else
       Backward<A>(problem, in, saved, grads).run();

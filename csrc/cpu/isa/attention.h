@@ -30,14 +30,14 @@ inline const A* widened(const Rows<A>& rows, int64_t node, A* room) {
   return room;
 }
 
-inline bool made_of_features(Score score) { return score != Score::edge_softmax && score != Score::gat; }
+inline bool made_of_features(ScoreKind score) { return score != ScoreKind::edge_softmax && score != ScoreKind::gat; }
 
 template <class A_>
 struct Attention {
   using A = A_;
 
   Adjacency g;
-  Score kind;
+  ScoreKind kind;
   int64_t heads, channels;
   Rows<A> q, k, v, edge, values;
   ScoreParameters<A> parameters;
@@ -56,7 +56,7 @@ struct Attention {
         k(in.k, problem.dtype, heads, channels),
         v(in.v, problem.dtype, heads, channels),
         edge(in.edge, problem.dtype, heads, channels),
-        values(kind == Score::gatv2 ? k : v),
+        values(kind == ScoreKind::gatv2 ? k : v),
         parameters{static_cast<const A*>(in.att), static_cast<A>(in.negative_slope), static_cast<A>(in.scale), heads,
                    channels},
         rows(made_of_features(kind) ? &score_rows<A>(kind, in.edge != nullptr) : nullptr),
@@ -71,7 +71,7 @@ struct Attention {
         work(work_) {}
 
   A weight_of(int64_t slot, int64_t h) const { return edge_weight[g.edge_id[slot] * heads + h]; }
-  bool edge_values() const { return kind == Score::dot && edge.data != nullptr; }
+  bool edge_values() const { return kind == ScoreKind::dot && edge.data != nullptr; }
 
   // Calls function(source rows, edge rows, k, count) for the slots of a piece, four at a time, in the accumulate type.
   // Fewer than four are filled up with the first. Rows that are not in the caches yet (`cold`) are fetched ahead.
@@ -135,8 +135,8 @@ struct Attention {
   }
 
   void activate(int64_t edges, A* t) const {
-    if (kind == Score::gat) leaky_relu_array(t, padded<A>(edges, heads), slope);
-    if (kind != Score::gt) return;
+    if (kind == ScoreKind::gat) leaky_relu_array(t, padded<A>(edges, heads), slope);
+    if (kind != ScoreKind::gt) return;
     constexpr int W = kLanes<A>;
     const Vec<A, W> high = splat<A, W>(clip), low = -high;
     for (int64_t i = 0; i < padded<A>(edges, heads); i += W) {
@@ -148,10 +148,10 @@ struct Attention {
   void multiply_branch(A* values_, const A* argument, int64_t edges) const {
     constexpr int W = kLanes<A>;
     const Vec<A, W> zero{}, high = splat<A, W>(clip);
-    if (kind != Score::gat && kind != Score::gt) return;
+    if (kind != ScoreKind::gat && kind != ScoreKind::gt) return;
     for (int64_t i = 0; i < padded<A>(edges, heads); i += W) {
       const Vec<A, W> v = load<W>(values_ + i), t = load<W>(argument + i);
-      store<W>(values_ + i, kind == Score::gat ? (t > zero ? v : v * slope) : (t > high ? zero : t < -high ? zero : v));
+      store<W>(values_ + i, kind == ScoreKind::gat ? (t > zero ? v : v * slope) : (t > high ? zero : t < -high ? zero : v));
     }
   }
 
@@ -182,7 +182,7 @@ struct Attention {
     return true;
   }
   void add_values(A* acc, int64_t slot, int64_t edges, const A* p) const {
-    aggregate(acc, values, g.col, slot, edges, kind == Score::gatv2 ? 0 : g.num_edges, p);
+    aggregate(acc, values, g.col, slot, edges, kind == ScoreKind::gatv2 ? 0 : g.num_edges, p);
     if (edge_values()) aggregate(acc, edge, g.edge_id, slot, edges, g.num_edges, p);
   }
 };

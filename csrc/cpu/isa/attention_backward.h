@@ -50,9 +50,9 @@ struct Backward {
         grad_edge(saved.grad_edge, problem.dtype, heads, problem.channels),
         dropout(problem.dropout_p, problem.seed),
         unscaled{nullptr, A{0}, A{1}, heads, problem.channels},
-        products(score_rows<A>(Score::dot, score.edge_values())),
+        products(score_rows<A>(ScoreKind::dot, score.edge_values())),
         features(made_of_features(in.score)),
-        keeps_t(in.score == Score::gat || in.score == Score::gt || in.divisor || in.distance),
+        keeps_t(in.score == ScoreKind::gat || in.score == ScoreKind::gt || in.divisor || in.distance),
         dt(g.num_edges * heads),
         weight(g.num_edges * heads),
         factors(dropout.active() ? g.num_edges * heads : 0),
@@ -138,7 +138,7 @@ struct Backward {
     if (grad_out.data) {
       const Rows<A> none(nullptr, problem.dtype, heads, problem.channels);
       score.add_scores(products, unscaled, score.values, score.edge_values() ? score.edge : none,
-                       in.score != Score::gatv2, widened(grad_out, row, work.row(worker, kRowsAtOnce * 2)), begin,
+                       in.score != ScoreKind::gatv2, widened(grad_out, row, work.row(worker, kRowsAtOnce * 2)), begin,
                        edges, worker, dalpha);
     }
     if (grad_alpha && !in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dalpha);

@@ -197,18 +197,18 @@ constexpr ScoreRows<A> kRows = {score_four<S, A>, target_row<S, A>, source_row<S
 }  // namespace
 
 template <class A>
-const ScoreRows<A>& score_rows(Score score, bool has_edge) {
+const ScoreRows<A>& score_rows(ScoreKind score, bool has_edge) {
   switch (score) {
-    case Score::gatv2:
+    case ScoreKind::gatv2:
       return has_edge ? kRows<Gatv2Score<true>, A> : kRows<Gatv2Score<false>, A>;
-    case Score::gt:
+    case ScoreKind::gt:
       return kRows<GtScore, A>;
     default:
       return has_edge ? kRows<DotScore<true>, A> : kRows<DotScore<false>, A>;
   }
 }
 
-template const ScoreRows<float>& score_rows<float>(Score, bool);
-template const ScoreRows<double>& score_rows<double>(Score, bool);
+template const ScoreRows<float>& score_rows<float>(ScoreKind, bool);
+template const ScoreRows<double>& score_rows<double>(ScoreKind, bool);
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -38,6 +38,6 @@ struct ScoreRows {
 
 // The table of gatv2, dot or gt.
 template <class A>
-const ScoreRows<A>& score_rows(Score score, bool has_edge);
+const ScoreRows<A>& score_rows(ScoreKind score, bool has_edge);
 
 }  // namespace gattn::cpu::GATTN_ISA
