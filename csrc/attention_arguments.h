@@ -9,7 +9,6 @@
 
 namespace gattn {
 
-
 constexpr const char* kScores[] = {"edge_softmax", "gat", "gatv2", "dot", "gt"};  // in the order of ScoreKind
 constexpr unsigned bit(ScoreKind score) { return 1u << static_cast<unsigned>(score); }
 constexpr unsigned kLogits = bit(ScoreKind::edge_softmax), kGat = bit(ScoreKind::gat), kGt = bit(ScoreKind::gt);

@@ -50,7 +50,7 @@ struct Arguments {
   void* dalpha_found = nullptr;        // [E, H] by slot: where a pass leaves what it has gathered values for
   const void* dalpha_known = nullptr;  // what an earlier pass has left,
   Index dalpha_slot;                   // at these slots of the other direction; at the same ones if null
-  AttentionGradients found;       // of chunks, and always for sums over all rows, partial ones in the wide type
+  AttentionGradients found;            // of chunks, and always for sums over all rows, partial ones in the wide type
   int64_t blocks = 0;                  // of rows, which a grid of fewer blocks takes in turns
   int64_t first_part = 0;              // the number of this launch's first block, for sums over all rows
 

@@ -10,12 +10,13 @@ namespace gattn::cuda {
 // Calls with the storage type and channels_of(width) as template arguments.
 template <class T, class F>
 auto with_width(Width width, const F& call) {
-  constexpr int full = 16 / sizeof(T);
+  constexpr int full = channels_of(Width::narrow, sizeof(T)).thread,
+                broad = channels_of(Width::broad, sizeof(T)).thread;
   switch (width) {
     case Width::narrow:
       return call.template operator()<T, full, full>();
     case Width::broad:
-      return call.template operator()<T, full, 16>();
+      return call.template operator()<T, full, broad>();
     default:
       return call.template operator()<T, 1, 4>();
   }

@@ -16,15 +16,15 @@ struct RowKernels {  // those that no score changes
 
 // How many channels a thread has, and how many of them it moves at once.
 //   narrow  one access of 16 bytes
-//   broad   16 channels, by accesses of 16 bytes
+//   broad   16 channels, 8 in double, by accesses of 16 bytes
 //   odd     4 channels one by one: rows that are not made of 16 bytes
 enum class Width { narrow, broad, odd };
 struct Channels {
   int pack, thread;
 };
 constexpr Channels channels_of(Width width, int64_t bytes) {
-  const int full = static_cast<int>(16 / bytes);
-  return width == Width::narrow ? Channels{full, full} : width == Width::broad ? Channels{full, 16} : Channels{1, 4};
+  const int full = static_cast<int>(16 / bytes), broad = bytes == 8 ? 8 : 16;  // of more, registers spill
+  return width == Width::narrow ? Channels{full, full} : width == Width::broad ? Channels{full, broad} : Channels{1, 4};
 }
 
 Kernels edge_softmax_kernels(DType dtype, Width width);

@@ -72,8 +72,7 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const Arguments a) {
   Softmax<W, N> state;
   if (row.exists) {
     const int64_t end = a.walk.chunk_ptr[row.part + 1];
-    for (int64_t chunk = a.walk.chunk_ptr[row.part] + row.slot; chunk < end;
-         chunk += row.slots) {
+    for (int64_t chunk = a.walk.chunk_ptr[row.part] + row.slot; chunk < end; chunk += row.slots) {
       const W maximum = load_head(a.chunk_stats, 2 * chunk, true, at, W(0));
       const W part = exp(maximum - state.raise(maximum));
       state.total += part * load_head(a.chunk_stats, 2 * chunk + 1, true, at, W(0));

@@ -48,8 +48,7 @@ __device__ void target_block(const Arguments& a, int64_t block, const Place<V, N
     f.load_edge(a, edge, inside, at, at.tile);
     W known = 0;
     if (a.dalpha_known != nullptr && inside)
-      known = load_head(a.dalpha_known, a.dalpha_slot.data != nullptr ? a.dalpha_slot[slot] : slot, true, at,
-                        W(0));
+      known = load_head(a.dalpha_known, a.dalpha_slot.data != nullptr ? a.dalpha_slot[slot] : slot, true, at, W(0));
     const Terms<W> x =
         edge_terms(a, n, f, source, row.node, edge, inside, a.dalpha_known != nullptr ? &known : nullptr, at);
     if (!inside) continue;

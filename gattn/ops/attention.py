@@ -75,7 +75,9 @@ def attend(
     lipschitz, decay, sink = check_modifiers(
         lipschitz, decay, sink, storage if values is None else values, values is not None, graph
     )
-    chosen = select_backend(backend, storage.device, _case(settings.score, storage if values is None else values, graph))
+    chosen = select_backend(
+        backend, storage.device, _case(settings.score, storage if values is None else values, graph)
+    )
     undropped = return_attention == "before_dropout"
     settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
     if chosen == "reference":

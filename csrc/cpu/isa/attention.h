@@ -151,7 +151,10 @@ struct Attention {
     if (kind != ScoreKind::gat && kind != ScoreKind::gt) return;
     for (int64_t i = 0; i < padded<A>(edges, heads); i += W) {
       const Vec<A, W> v = load<W>(values_ + i), t = load<W>(argument + i);
-      store<W>(values_ + i, kind == ScoreKind::gat ? (t > zero ? v : v * slope) : (t > high ? zero : t < -high ? zero : v));
+      store<W>(values_ + i, kind == ScoreKind::gat ? (t > zero ? v : v * slope)
+                                                   : (t > high    ? zero
+                                                      : t < -high ? zero
+                                                                  : v));
     }
   }
 
