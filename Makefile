@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 
 BIN := $(VENV)/bin
 GPU_PYTHON ?= python3
+# nvcc takes minutes, and nothing here runs on a GPU: `make test GATTN_CUDA=on` compiles the CUDA kernels too.
+export GATTN_CUDA ?= off
 
 .PHONY: demo test test-all build sanitize emulation emulation-asan lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
 
@@ -58,15 +60,16 @@ format: $(VENV)/ready
 bench: $(VENV)/ready build
 	$(BIN)/gattn bench --json build/bench.json
 
-# What every Triton kernel needs of a GPU, compiled ahead of time; an hour at first, minutes from Triton's cache.
-kernel-report: $(VENV)/ready
+# What every kernel needs of a GPU, compiled ahead of time; an hour at first, minutes from Triton's cache. The CUDA
+# kernels are there with GATTN_CUDA=on.
+kernel-report: $(VENV)/ready build
 	$(BIN)/python -m gattn.kernels.report --json bench/results/kernels.json --markdown docs/kernels.md $(KERNELS)
 
 # On a machine with a GPU, with the Python that has its torch, after
 #     pip install . --no-build-isolation --no-deps
 # From another folder: here `gattn` would be the source tree, without its kernels.
 gpu-report:
-	cd bench/results && $(GPU_PYTHON) -m gattn.bench.gpu --results . $(GPU)
+	cd bench/results && $(GPU_PYTHON) -m gattn.bench.gpu --results . --choices ../../gattn/gpu_choices.json $(GPU)
 
 # Every step of it that needs no GPU; writes into a temporary folder.
 gpu-dry-run: $(VENV)/ready build

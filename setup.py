@@ -108,7 +108,7 @@ setup(
         *("gattn." + name for name in find_packages(include=["kernels", "kernels.*", "bench", "bench.*"])),
     ],
     package_dir={"gattn.kernels": "kernels", "gattn.bench": "bench"},
-    package_data={"gattn": ["py.typed", "*.pyi"]},
+    package_data={"gattn": ["py.typed", "*.pyi", "*.json"]},
     include_package_data=False,
     ext_modules=[Extension("gattn._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild},

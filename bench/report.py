@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gattn.bench.graphs import CASES
 from gattn.bench.results import DIRECTORY, load, over_limit, ratio
 from gattn.bench.variants import PLAIN, ratios
 
@@ -172,6 +173,21 @@ def call_line(run: Run) -> str:
     )
 
 
+def merged(runs: Sequence[Run]) -> list[Run]:
+    """One run for each layer and description: what was measured graph by graph stands in one table."""
+    found: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        first = found.setdefault((run["settings"]["layer"], describe(run)), {**run, "graphs": []})
+        graphs = [*first["graphs"], *run["graphs"]]
+        first["graphs"] = sorted(graphs, key=lambda graph: _rank(graph["case"]["name"], CASES))
+    return sorted(found.values(), key=lambda run: _rank(run["settings"]["layer"], TITLES))
+
+
+def _rank(name: str, known: Iterable[str]) -> int:
+    order = list(known)
+    return order.index(name) if name in order else len(order)
+
+
 def _layer(run: Run) -> str:
     layer: str = run["settings"]["layer"]
     return TITLES.get(layer, f"layer {layer}")
@@ -179,10 +195,13 @@ def _layer(run: Run) -> str:
 
 def readme_block(runs: Sequence[Run]) -> str:
     """What README shows."""
-    parts = []
+    parts, said = [], ""
     for run in runs:
-        parts += [f"One {_layer(run)}, forward and backward, fp32. {describe(run)}", speed_table(run)]
+        where = describe(run)
+        parts += [] if where == said else [where]
+        parts += [f"One {_layer(run)}, forward and backward, fp32:", speed_table(run)]
         parts += ["Peak extra memory of the same step:", memory_table(run)]
+        said = where
     return "\n\n".join(parts) or "No measurements are stored."
 
 
@@ -224,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stale = []
     try:
-        runs = load(path for path in args.results.glob("*.json") if not path.name.startswith(OTHERS))
+        runs = merged(load(path for path in args.results.glob("*.json") if not path.name.startswith(OTHERS)))
         for name, make in BLOCKS.items():
             path = args.root / name
             old = path.read_text()

@@ -1,5 +1,6 @@
 # The compiled core (csrc/bindings.cpp): tensors cross by DLPack (gattn.exchange) and are checked before use.
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 _Exported: TypeAlias = object  # a tensor, or its types.CapsuleType
@@ -124,3 +125,54 @@ def attention_backward(
 ) -> None: ...
 def first_largest(graph: _Exported, values: _Exported, first: _Exported, threads: int, /) -> None: ...
 def gather_limit(graph: _Exported, x: _Exported, out: _Exported, threads: int, /) -> None: ...
+
+# Only where there are CUDA kernels. Sizes are (num_src, num_dst, num_edges), sides as gattn.groups.sides gives them,
+# ``stream`` is a cudaStream_t, and ``allocate`` takes bytes and gives an address that holds until the call returns.
+_Side: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
+_Sizes: TypeAlias = tuple[int, int, int]
+_Tensors: TypeAlias = dict[str, _Exported]
+_Settings: TypeAlias = tuple[str | float | bool, ...]
+
+cuda_device: str  # "cuda"; "cpu" of emulated kernels
+
+def cuda_attention_forward(
+    graph: _Exported,
+    groups: _Exported,
+    sizes: _Sizes,
+    rows: _Side,
+    columns: _Side,
+    inputs: _Tensors,
+    settings: _Settings,
+    seed: _Exported | None,
+    results: _Tensors,
+    stream: int,
+    allocate: Callable[[int], int],
+    /,
+) -> None: ...
+def cuda_attention_backward(
+    graph: _Exported,
+    groups: _Exported,
+    sizes: _Sizes,
+    rows: _Side,
+    columns: _Side,
+    inputs: _Tensors,
+    settings: _Settings,
+    seed: _Exported | None,
+    saved: _Tensors,
+    gradients: _Tensors,
+    stream: int,
+    allocate: Callable[[int], int],
+    /,
+) -> None: ...
+def cuda_first_largest(
+    graph: _Exported,
+    groups: _Exported,
+    sizes: _Sizes,
+    rows: _Side,
+    columns: _Side,
+    values: _Exported,
+    first: _Exported,
+    stream: int,
+    allocate: Callable[[int], int],
+    /,
+) -> None: ...

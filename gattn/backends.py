@@ -8,8 +8,9 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,11 +58,20 @@ def _no_core() -> str:
     return f"the compiled core gattn._C does not import ({_BUILD_ERROR}); run 'pip install .'"
 
 
-def _find_cuda() -> tuple[bool, str]:
+def _find_cuda(index: int | None = None) -> tuple[bool, str]:
+    """On the GPU of that number, else on the current one."""
     if cuda_core.core is None:
         return False, _no_core() if _C is None else f"the compiled core has no CUDA kernels: {_C.no_cuda}"
-    if cuda_core.core.cuda_device == "cuda" and not torch.cuda.is_available():
-        return False, "compiled, but PyTorch finds no GPU or no driver for it"
+    if cuda_core.core.cuda_device == "cuda":
+        if not torch.cuda.is_available():
+            return False, "compiled, but PyTorch finds no GPU or no driver for it"
+        capability = torch.cuda.get_device_capability(index)
+        if not cuda_core.runs_on(capability):
+            found = "".join(map(str, capability))
+            return False, (
+                f"compiled by {cuda_core.core.cuda_compiler}, but this GPU is {found}; run 'pip install .' again with "
+                f"CMAKE_CUDA_ARCHITECTURES={found}"
+            )
     return True, f"compiled, on {cuda_core.core.cuda_device} tensors"
 
 
@@ -128,7 +138,7 @@ def select_backend(backend: str | None, device: torch.device, case: Case | None 
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            return _fastest(case) if device.type == "cuda" else "reference"
+            return _fastest(device.index, *(case or ())) if device.type == "cuda" else "reference"
         name = "cpu"
     elif name not in BACKENDS:
         _check_name(name)
@@ -147,9 +157,15 @@ def select_backend(backend: str | None, device: torch.device, case: Case | None 
     return name
 
 
-def _fastest(case: Case | None) -> str:
-    """Of those that can run on a GPU's tensors."""
-    compiled = cuda_core.core is not None and cuda_core.core.cuda_device == "cuda"
+@torch.compiler.assume_constant_result  # it looks for packages and files, which cannot be traced
+def _fastest(index: int | None, *case: Any) -> str:
+    """Of those that can run on the tensors of a GPU; ``case`` has the fields of a :class:`Case`."""
+    return _fastest_on(index, Case(*case) if case else None)
+
+
+@lru_cache(maxsize=4096)
+def _fastest_on(index: int | None, case: Case | None) -> str:
+    compiled = cuda_core.core is not None and cuda_core.core.cuda_device == "cuda" and _find_cuda(index)[0]
     if interprets_triton() or _missing_triton():
         return "cuda" if compiled else "reference"
     if not compiled:
@@ -158,7 +174,7 @@ def _fastest(case: Case | None) -> str:
 
 
 def _check_cuda(device: torch.device) -> None:
-    usable, reason = _find_cuda()
+    usable, reason = _find_cuda(device.index if device.type == "cuda" else None)
     if not usable:
         raise RuntimeError(f"Backend 'cuda' is not usable: {reason}")
     expected = cuda_core.core.cuda_device

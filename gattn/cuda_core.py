@@ -14,6 +14,23 @@ else:
     core = None if _C.no_cuda else _C
 
 
+def runs_on(capability: tuple[int, int]) -> bool:
+    """Whether the kernels run on GPUs of that compute capability.
+
+    They do if there is machine code for it or for a smaller one of its generation, or PTX, which drivers compile, for any
+    smaller one. ``80-real`` has the first, ``80-virtual`` the second, ``80`` both.
+    """
+    here = 10 * capability[0] + capability[1]
+    for name in core.cuda_compiler.split()[3:]:  # nvcc VERSION for ARCHITECTURES
+        number, _, kind = name.partition("-")
+        if not number[:1].isdigit():  # native, all, all-major
+            return True
+        compiled = int(number.rstrip("af"))
+        if compiled <= here and (kind != "real" or compiled // 10 == capability[0]):
+            return True
+    return False
+
+
 def device_bytes(library: Path) -> int:
     """Bytes of device code in a module: its section ``.nv_fatbin``; 0 without one.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,6 @@ def _distance(a: Case, b: Case) -> tuple[int, float]:
     return 2 * (a.score != b.score) + (a.dtype != b.dtype), apart
 
 
-@lru_cache(maxsize=4096)
 def faster(case: Case) -> str:
     """The backend that was faster in the nearest case; ``"cuda"`` if none was measured."""
     nearest = min(table(), key=lambda measured: _distance(case, measured.case), default=None)

@@ -54,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--targets", default=",".join(TARGETS), help="joined by commas")
     add("--match", default="", help="only variants with this in their name")
     add("--every", type=int, default=1, help="only every so many, spread over all")
-    add("--cuda", type=Path, help="a module whose CUDA kernels are reported too")
     add("--modules", nargs="*", default=[], help="where to look for variants() instead of in gattn.kernels")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="compiler processes")
     add("--json", type=Path, help="write what was found here")
@@ -69,8 +68,6 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     if unknown or args.every < 1:
         raise UsageError(f"expected --every of at least 1 and targets out of {', '.join(TARGETS)} (got {unknown})")
     names = [name for name in _known if args.match in name]
-    if not names:
-        raise UsageError(f"no variant has {args.match!r} in its name; expected one of {', '.join(_known) or 'none'}")
     for shift, target in enumerate(targets):
         yield from ((name, target) for name in names[shift % min(args.every, len(names)) :: args.every])
 
@@ -88,6 +85,20 @@ def _compile(args: argparse.Namespace) -> list[Row]:
             rows[running[done]] = done.result()
             progress.advance(" ".join(running[done]))
     return [rows[pair] for pair in work]
+
+
+def _hand_written(args: argparse.Namespace) -> list[Row]:
+    """The CUDA kernels of the compiled core, for the architectures that it was built for."""
+    from gattn.backends import _C
+
+    if args.modules or _C is None:
+        return []
+    if _C.no_cuda:
+        say(f"without CUDA kernels: {_C.no_cuda}")
+        return []
+    from gattn.kernels import cuda_resources
+
+    return cuda_resources.measure(Path(_C.__file__))
 
 
 def bad(rows: list[Row]) -> list[str]:
@@ -155,14 +166,11 @@ def run(args: argparse.Namespace) -> int:
     _known.clear()
     _load(args.modules)
     rows = _compile(args)
-    every = len(_known) * len(TARGETS)
-    if args.cuda is not None:
-        from gattn.kernels import cuda_resources
-
-        compiled = cuda_resources.measure(args.cuda)
-        if not compiled:
-            raise UsageError(f"{args.cuda} has no CUDA kernels; build it with GATTN_CUDA=on")
-        rows, every = rows + compiled, every + len(compiled)
+    compiled = _hand_written(args)
+    every = len(_known) * len(TARGETS) + len(compiled)
+    rows += [row for row in compiled if args.match in row["name"]]
+    if not rows:
+        raise UsageError(f"no variant has {args.match!r} in its name; expected one of {', '.join(_known) or 'none'}")
     print(table(summary(rows), HEADER))
     if args.json is not None:
         write_json(args.json, {"triton": triton.__version__, "kernels": rows})

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gattn.files import write_atomic
+from gattn.files import write_atomic, write_json
 from gattn.terminal import UsageError, say
 
 SECONDS = 540
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--budget", type=float, default=SECONDS, help="seconds; what they are too few for, the next run does")
     add("--steps", help="only these, joined by commas")
     add("--fresh", action="store_true", help="do not go on from what an earlier run has left")
+    add("--choices", type=Path, help="write the table here that chooses between backends, if there are two to choose of")
     add("--dry-run", action="store_true", help="without a GPU: everything but speeds, small, into a temporary folder")
     return parser
 
@@ -34,8 +35,10 @@ def _steps(asked: str | None) -> list[object]:
         bandwidth,
         capture,
         determinism,
+        host,
         indices,
         numerics,
+        published,
         sanitizer,
         speeds,
         streams,
@@ -43,7 +46,8 @@ def _steps(asked: str | None) -> list[object]:
         warmup,
     )
 
-    order = (indices, warmup, numerics, determinism, synchronisation, streams, capture, sanitizer, bandwidth, speeds)
+    checks = (indices, warmup, numerics, determinism, synchronisation, streams, capture, sanitizer)
+    order = (*checks, bandwidth, host, published, speeds)
     known = {module.STEP.name: module.STEP for module in order}
     unknown = [name for name in (asked or "").split(",") if name and name not in known]
     if unknown:
@@ -57,8 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
     import torch
-    from gattn.bench.gpu import machine, runner, table
+    from gattn.bench.gpu import choices, machine, runner, table
     from gattn.bench.gpu.task import Context
+
+    from gattn.backends import backends
+    from gattn.gpu_choice import RIVALS
 
     if not args.dry_run and not torch.cuda.is_available():
         raise UsageError("PyTorch finds no GPU here; --dry-run does what needs none")
@@ -67,10 +74,16 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="gattn-gpu-")) if args.dry_run else args.results
     name = f"gpu-{machine.slug(facts['device']['name'])}"
     record = runner.Record(folder / f"{name}.json", facts, fresh=args.fresh)
-    context = Context(device, args.dry_run, start + args.budget, tell=say)
+    usable = tuple(name for name in RIVALS if backends()[name][0])
+    if not usable:
+        raise UsageError("; ".join(f"no backend {name}: {backends()[name][1]}" for name in RIVALS))
+    context = Context(device, args.dry_run, start + args.budget, tell=say, backends=usable)
     late = runner.run(_steps(args.steps), context, record)
     text = table.page(record.data, late)
     write_atomic(folder / f"{name}.md", lambda file: file.write(text.encode()))
+    if args.choices is not None and (found := choices.cases(record.results)):
+        write_json(args.choices, {"device": facts["device"]["name"], "sources": facts["sources"], "cases": found})
+        say(f"written: {args.choices}, {len(found)} cases")
     print(text)
     say(f"written: {folder / name}.json and .md, {time.monotonic() - start:.0f} s")
     return 1 if any(result["status"] in ("red", "failed") for result in record.results.values()) else 0

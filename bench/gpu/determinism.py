@@ -38,11 +38,12 @@ def _repeat(call: small.Call) -> Result:
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """A task an op, and a call."""
+    """A task a backend and op, and a call."""
     runs = 2 if context.dry else RUNS
-    for op in OPS:
-        cases = numbers(op, 0, CASES, context)
-        yield Task(f"determinism/{op}", lambda o=op, c=cases: _check(o, context.backend, c, runs))
+    for backend in context.backends:
+        for op in OPS:
+            cases = numbers(op, 0, CASES, context)
+            yield Task(f"determinism/{backend}/{op}", lambda b=backend, o=op, c=cases: _check(o, b, c, runs))
     yield from small.tasks("determinism", context, _repeat)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from gattn.bench.gpu import capture, problems
+from gattn.bench.gpu import capture, ops, problems
 from gattn.bench.gpu.contenders import makers
 from gattn.bench.gpu.problems import OPS, Chosen
 from gattn.bench.gpu.runner import attempt, free
@@ -74,14 +74,18 @@ def _time(steps: dict[str, Callable[[], object]], part: str, found: dict[str, Re
 
 
 def measure(chosen: Chosen, context: Context) -> Result:
-    """Every contender's times and memory on one problem; no speed unless its numbers are right."""
+    """Every contender's times and memory on one problem; no speed unless its numbers are right.
+
+    gattn's layer runs on the backend whose op was faster.
+    """
     if importlib.util.find_spec("torch_geometric") is None:
         return skipped("torch_geometric is not installed")
-    if refusal := context.distrust(OPS[chosen.layer], chosen.dtype):
+    backend = ops.fastest(chosen, context) or context.backends[0]
+    if refusal := context.distrust(backend, OPS[chosen.layer], chosen.dtype):
         return refusal
     problems.forget()
     kept: dict[str, Contender] = {}
-    with use_backend(context.timed_backend):
+    with use_backend(context.timed(backend)):
         found: dict[str, Result] = {}
         names = sorted(makers(chosen, context), key=YARDSTICK.index if chosen.dtype != "fp32" else None)
         for name in names:
@@ -99,4 +103,4 @@ def measure(chosen: Chosen, context: Context) -> Result:
                 found["gattn replayed"] = attempt(lambda s=steps: _replay(kept["gattn"], s))
             _time(steps, part, found, context.device)
     case = problems.case_of(chosen, context)
-    return green(nodes=case.num_nodes, edges=case.num_edges, contenders=found)
+    return green(nodes=case.num_nodes, edges=case.num_edges, backend=backend, contenders=found)

@@ -40,9 +40,9 @@ def _check(op: str, dtype: str, backend: str, cases: Sequence[int]) -> Result:
 
 
 def _jobs(context: Context) -> Iterator[Job]:
-    """One for every backend that is usable here, op and dtype; the one under test first."""
+    """One for every backend that is usable here, op and dtype; those under test first."""
     usable = [name for name, (able, _) in gattn.backends().items() if able and name != "reference"]
-    usable.sort(key=lambda name: name != context.backend)
+    usable.sort(key=lambda name: name not in context.backends)
     for backend in usable:
         for op in OPS:
             cases = numbers(op, 0, CASES, context)

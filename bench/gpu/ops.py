@@ -36,19 +36,42 @@ def steps_of(
     }
 
 
-def measure(chosen: Chosen, context: Context) -> Result:
+def key(backend: str, chosen: Chosen) -> str:
+    """Of the task that times a backend."""
+    return f"ops/{backend}/{chosen.key}"
+
+
+def fastest(chosen: Chosen, context: Context) -> str | None:
+    """The backend with the least time forward and backward; ``None`` if none has been timed."""
+    found = {name: context.results.get(key(name, chosen), {}) for name in context.backends}
+    sums = {name: total(result) for name, result in found.items() if "times" in result}
+    return min(sums, key=sums.__getitem__, default=None)
+
+
+def total(result: Result) -> float:
+    """Seconds of a forward and a backward."""
+    return sum(float(result["times"][part]["median"]) for part in ("forward", "backward"))
+
+
+def measure(chosen: Chosen, backend: str, context: Context) -> Result:
     """Times of the op inside a layer, and the least times; no speed unless its numbers are right."""
-    if refusal := context.distrust(OPS[chosen.layer], chosen.dtype):
+    if refusal := context.distrust(backend, OPS[chosen.layer], chosen.dtype):
         return refusal
     case, layer, dtype = case_of(chosen, context), LAYERS[chosen.layer], DTYPES[chosen.dtype]
     forget()
-    steps = steps_of(layer, case, dtype, context.device, context.timed_backend)
+    steps = steps_of(layer, case, dtype, context.device, context.timed(backend))
     if context.dry:
         for step in steps.values():
             step()
         return skipped("dry run: ran on the CPU backend, nothing timed")
     times = alternate(steps, context.device)
-    facts: Result = {"nodes": case.num_nodes, "edges": case.num_edges, "times": times}
+    facts: Result = {
+        "nodes": case.num_nodes,
+        "edges": case.num_edges,
+        "heads": case.heads,
+        "channels": case.channels,
+        "times": times,
+    }
     bandwidths = context.results.get(bandwidth.key(chosen.graph.split("-")[0], chosen.dtype), {})
     if bandwidths.get("status") == "green":
         moved = limits.least_bytes(layer, case, dtype)

@@ -23,20 +23,11 @@ def find() -> str | None:
     return shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=str(Path(home, "bin")))
 
 
-def _check(tool: str, context: Context) -> Result:
+def _check(tool: str, backend: str, context: Context) -> Result:
     program = find()
     if program is None:
         return skipped("compute-sanitizer is not installed")
-    command = [
-        program,
-        "--tool",
-        tool,
-        "--error-exitcode",
-        "17",
-        sys.executable,
-        "-m",
-        __name__,
-    ]
+    command = [program, "--tool", tool, "--error-exitcode", "17", sys.executable, "-m", __name__, backend]
     # Tensors share no allocation then, so that an access beyond one is seen.
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     try:
@@ -54,21 +45,23 @@ def _check(tool: str, context: Context) -> Result:
 
 
 def tasks(context: Context) -> Iterator[Task]:
-    """A task a tool."""
-    for tool in TOOLS:
-        yield Task(f"sanitizer/{tool}", lambda t=tool: _check(t, context), needs_gpu=True)
+    """A task a backend and tool."""
+    for backend in context.backends:
+        for tool in TOOLS:
+            key = f"sanitizer/{backend}/{tool}"
+            yield Task(key, lambda t=tool, b=backend: _check(t, b, context), needs_gpu=True)
 
 
-def main() -> None:
+def main(backend: str) -> None:
     """Every layer's op plain and with all modifiers, once."""
     from gattn.bench.gpu import small
 
     for name in small.NAMES:
-        small.call(name, torch.device("cuda"), "triton").run()
+        small.call(name, torch.device("cuda"), backend).run()
     torch.cuda.synchronize()
 
 
 STEP = Step("sanitizer", "compute-sanitizer", tasks)
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -86,14 +86,15 @@ def call(
 
 
 def tasks(step: str, context: Context, check: Callable[[Call], Result]) -> Iterator[Task]:
-    """``check`` of every call, as tasks; in a dry run the calls themselves, on the CPU."""
+    """``check`` of every call on every backend, as tasks; in a dry run the calls themselves, on the CPU."""
 
-    def run(name: str) -> Result:
-        found = call(name, context.device, context.timed_backend)
+    def run(backend: str, name: str) -> Result:
+        found = call(name, context.device, context.timed(backend))
         if not context.dry:
             return check(found)
         found.run()
         return skipped("dry run: the call ran on the CPU backend, the check needs a GPU")
 
-    for name in NAMES:
-        yield Task(f"{step}/{name}", lambda n=name: run(n))
+    for backend in context.backends:
+        for name in NAMES:
+            yield Task(f"{step}/{backend}/{name}", lambda b=backend, n=name: run(b, n))

@@ -11,7 +11,8 @@ from gattn.bench.gpu.task import Context, Step, Task
 
 def _tasks(context: Context) -> Iterator[Task]:
     for chosen in plan(context):
-        yield Task(f"ops/{chosen.key}", lambda c=chosen: ops.measure(c, context))
+        for backend in context.backends:
+            yield Task(ops.key(backend, chosen), lambda c=chosen, b=backend: ops.measure(c, b, context))
         yield Task(f"layers/{chosen.key}", lambda c=chosen: layers.measure(c, context))
 
 

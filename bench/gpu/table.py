@@ -46,10 +46,10 @@ def bandwidths(results: Results) -> str:
 def ops(results: Results) -> str:
     """The ops' times, the least times, and what part of one the other is."""
     rows = []
-    for chosen, found in _of(results, "ops"):
+    for (backend, *chosen), found in _of(results, "ops"):
         if found["status"] != "green":
             continue
-        row = list(chosen)
+        row = [*chosen, backend]
         for part in ("forward", "backward"):
             limit, share = (found.get(name, {}).get(part) for name in ("limit", "of_limit"))
             row += [
@@ -58,8 +58,28 @@ def ops(results: Results) -> str:
                 "" if share is None else f"{share:.0%}",
             ]
         rows.append(row)
-    header = ["op of layer", "graph", "dtype", "forward", "limit", "of it", "backward", "limit", "of it"]
+    header = ["op of layer", "graph", "dtype", "backend", "forward", "limit", "of it", "backward", "limit", "of it"]
     return markdown(header, rows) if rows else ""
+
+
+def host(results: Results) -> str:
+    """Forward and backward of an op without waiting for the device, beside PyTorch's own smallest steps."""
+    rows = [
+        [layer, backend, *(seconds(found[name]["median"]) for name in ("op", "function", "native"))]
+        for (backend, layer), found in _of(results, "host")
+        if found["status"] == "green"
+    ]
+    return markdown(["op of layer", "backend", "op", "empty autograd.Function", "product"], rows) if rows else ""
+
+
+def published(results: Results) -> str:
+    """The dot score's forward, 1 head of 128 channels in fp16, beside Fused3S's published times."""
+    rows = [
+        [graph, backend, seconds(found["forward"]["median"]), seconds(found["published"])]
+        for (backend, graph), found in _of(results, "published")
+        if found["status"] == "green"
+    ]
+    return markdown(["power-law graph of size", "backend", "here", "Fused3S on a GH200"], rows) if rows else ""
 
 
 def _contender(found: dict[str, Any], own: dict[str, Any]) -> list[str]:
@@ -83,7 +103,8 @@ def layers(results: Results) -> str:
             cells = _contender(found, result["contenders"]["gattn"])
             if found["status"] != "green":
                 cells[0] = found["status"]
-            rows.append([*chosen, TITLES.get(name, name), *cells])
+            title = f"gattn ({result['backend']})" if name == "gattn" else TITLES.get(name, name)
+            rows.append([*chosen, title, *cells])
     header = ["layer", "graph", "dtype", "", "forward", "/ gattn", "+ backward", "/ gattn", "peak memory", "error"]
     return markdown(header, rows) if rows else ""
 
@@ -95,6 +116,8 @@ def page(data: dict[str, Any], late: list[str]) -> str:
     for title, text in (
         ("Bandwidths", bandwidths(results)),
         ("Ops against the limit", ops(results)),
+        ("Host time of a call, forward and backward", host(results)),
+        ("Published shapes: dot score, 1 × 128, fp16, forward", published(results)),
         ("Layers", layers(results)),
     ):
         if text:

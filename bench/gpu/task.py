@@ -38,20 +38,19 @@ class Context:
     deadline: float  #: by :func:`time.monotonic`
     results: dict[str, Result] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda text: None
-    backend: str = "triton"  #: under test; in a dry run in Triton's interpreter
+    backends: tuple[str, ...] = ("triton",)  #: under test; in a dry run Triton's interpreter
 
     def left(self) -> float:
         """Seconds of the budget."""
         return self.deadline - time.monotonic()
 
-    @property
-    def timed_backend(self) -> str:
-        """The backend that benchmarks run: in a dry run the CPU's stands in, and no time is kept."""
-        return "cpu" if self.dry else self.backend
+    def timed(self, backend: str) -> str:
+        """What benchmarks of a backend run: in a dry run the CPU's kernels stand in, and no time is kept."""
+        return "cpu" if self.dry else backend
 
-    def distrust(self, op: str, dtype: str) -> Result | None:
+    def distrust(self, backend: str, op: str, dtype: str) -> Result | None:
         """What a speed of the op is replaced by as long as its numbers have not been found right."""
-        for key in (f"numerics/{self.backend}/{op}/{dtype}", f"determinism/{op}"):
+        for key in (f"numerics/{backend}/{op}/{dtype}", f"determinism/{backend}/{op}"):
             found = self.results.get(key)
             if found is None:
                 return skipped(f"no speed: {key} has not been checked")

@@ -18,7 +18,7 @@ def _run(name: str, dtype: str, heads: int, channels: int, device: str, backend:
 
 
 def _jobs(context: Context) -> Iterator[Job]:
-    place = str(context.device), context.timed_backend
+    place = str(context.device), context.timed("triton")
     for name in small.NAMES:
         yield Job(f"warm-up/{name}", _run, (name, "fp32", small.HEADS, small.CHANNELS, *place))
     case = GraphCase("", "", "", 0, 0)  # for the benchmarks' heads and channels
@@ -29,7 +29,8 @@ def _jobs(context: Context) -> Iterator[Job]:
 
 
 def _tasks(context: Context) -> Iterator[Task]:
-    yield from tasks(list(_jobs(context)), context)
+    if "triton" in context.backends:
+        yield from tasks(list(_jobs(context)), context)
 
 
 STEP = Step("warm-up", "compiling", _tasks)

@@ -46,6 +46,7 @@ __global__ void __launch_bounds__(kThreads) d_kernel(const Arguments a) {
     const bool inside = slot < row.end;
     const int64_t source = inside ? a.walk.node[slot] : 0;
     const int64_t edge = inside ? a.walk.edge[slot] : 0;
+    f.prefetch_source(a, row, slot, at);
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     const Terms<W> x = edge_terms(a, n, f, source, row.node, edge, inside, nullptr, at);

@@ -25,6 +25,17 @@ __device__ __forceinline__ void load_features(const void* from, int64_t row, boo
 }
 
 template <class T, int V, int N>
+__device__ __forceinline__ void prefetch_features(const void* from, int64_t row, const Place<V, N>& at) {
+  if (from == nullptr || !at.head_exists) return;
+  const T* base = static_cast<const T*>(from) + at.at(row) * at.channels;
+#pragma unroll
+  for (int piece = 0; piece < N / V; ++piece) {
+    const int64_t channel = at.channel(piece, at.tile);
+    if (channel < at.channels) prefetch(base + channel);
+  }
+}
+
+template <class T, int V, int N>
 __device__ __forceinline__ void store_features(void* to, int64_t row, const Place<V, N>& at,
                                                const wide_t<T> (&from)[N]) {
   if (!at.head_exists) return;
@@ -47,6 +58,9 @@ __device__ __forceinline__ void store_head(void* to, int64_t row, const Place<V,
   static_cast<W*>(to)[at.at(row)] = x;
 }
 
+// Edges of a row whose features are on their way while those of an earlier one are computed with.
+constexpr int64_t kAhead = 2;
+
 // An edge's features and the gradient of its target's result, one tile of them. Scores leave those they have not
 // alone, and the compiler removes them.
 template <class S, class T, int V, int N>
@@ -66,6 +80,24 @@ struct Features {
   }
   __device__ void load_edge(const Arguments& a, int64_t edge, bool exists, const Place<V, N>& at, int tile) {
     if constexpr (S::kProducts) load_features<T>(a.in.edge, edge, exists, at, tile, e);
+  }
+  // The same of the edge that comes kAhead turns after `slot`, without waiting for it.
+  __device__ void prefetch_source(const Arguments& a, const Row& row, int64_t slot, const Place<V, N>& at) {
+    prefetch_edge(a, row, slot, S::kProducts ? a.in.k : nullptr,
+                  S::kValues && !S::kKeysAreValues && a.dalpha_known == nullptr ? a.in.v : nullptr, at);
+  }
+  __device__ void prefetch_target(const Arguments& a, const Row& row, int64_t slot, const Place<V, N>& at) {
+    prefetch_edge(a, row, slot, S::kProducts ? a.in.q : nullptr, S::kValues ? a.grad_out : nullptr, at);
+  }
+  __device__ void prefetch_edge(const Arguments& a, const Row& row, int64_t slot, const void* x, const void* y,
+                                const Place<V, N>& at) {
+    slot += kAhead * row.slots;
+    if (slot >= row.end) return;
+    const int64_t node = a.walk.node[slot];
+    prefetch_features<T>(x, node, at);
+    prefetch_features<T>(y, node, at);
+    if constexpr (S::kProducts)
+      if (a.in.edge != nullptr) prefetch_features<T>(a.in.edge, a.walk.edge[slot], at);
   }
   __device__ void load_parameters(const Arguments& a, const Place<V, N>& at, int tile) {
     if constexpr (S::kAtt) load_features<W>(a.in.att, 0, true, at, tile, att);

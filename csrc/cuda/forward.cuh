@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const Arguments a) {
     const bool inside = slot < row.end;
     const int64_t source = inside ? a.walk.node[slot] : 0;
     const int64_t edge = inside ? a.walk.edge[slot] : 0;
+    f.prefetch_source(a, row, slot, at);
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     if constexpr (S::kEdgeStream) {

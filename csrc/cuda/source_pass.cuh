@@ -38,6 +38,7 @@ __global__ void __launch_bounds__(kThreads) source_kernel(const Arguments a) {
     const bool inside = slot < row.end;
     const int64_t target = inside ? a.walk.node[slot] : 0;
     const int64_t edge = inside ? a.walk.edge[slot] : 0;
+    f.prefetch_target(a, row, slot, at);
     f.load_target(a, target, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     const Terms<W> x = edge_terms(a, n, f, row.node, target, edge, inside, nullptr, at);

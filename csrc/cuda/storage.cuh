@@ -51,4 +51,11 @@ __device__ __forceinline__ void store_pack(T* to, const wide_t<T>* from) {
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
 
+// Asks for memory that is read soon; nothing waits for it.
+__device__ __forceinline__ void prefetch([[maybe_unused]] const void* from) {
+#ifdef __CUDA_ARCH__
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(from));
+#endif
+}
+
 }  // namespace gattn::cuda

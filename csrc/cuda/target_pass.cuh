@@ -44,6 +44,7 @@ __device__ void target_block(const Arguments& a, int64_t block, const Place<V, N
     const bool inside = slot < row.end;
     const int64_t source = inside ? a.walk.node[slot] : 0;
     const int64_t edge = inside ? a.walk.edge[slot] : 0;
+    f.prefetch_source(a, row, slot, at);
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
     W known = 0;

@@ -75,9 +75,8 @@ def attend(
     lipschitz, decay, sink = check_modifiers(
         lipschitz, decay, sink, storage if values is None else values, values is not None, graph
     )
-    chosen = select_backend(
-        backend, storage.device, _case(settings.score, storage if values is None else values, graph)
-    )
+    case = _case(settings.score, storage if values is None else values, graph) if storage.is_cuda else None
+    chosen = select_backend(backend, storage.device, case)
     undropped = return_attention == "before_dropout"
     settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
     if chosen == "reference":
@@ -99,10 +98,10 @@ def attend(
 
 
 def _case(score: str, features: Tensor, graph: Graph) -> Case:
-    """Without sizes in a program that is compiled for all of them."""
+    """Without the graph's sizes in a program that is compiled for all of them; for each width it is compiled anew."""
     sizes = () if torch.compiler.is_compiling() else (graph.num_dst, graph.num_edges)
-    channels = features.shape[2] if features.dim() == 3 else 1
-    return Case(score, str(features.dtype).removeprefix("torch."), features.shape[1], channels, *sizes)
+    channels = int(features.shape[2]) if features.dim() == 3 else 1
+    return Case(score, str(features.dtype).removeprefix("torch."), int(features.shape[1]), channels, *sizes)
 
 
 def _values(inputs: Inputs) -> Tensor | None:

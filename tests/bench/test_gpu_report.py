@@ -14,10 +14,28 @@ from typing import Any
 import pytest
 import torch
 from gattn.bench import gate
-from gattn.bench.gpu import bandwidth, cases, cli, layers, limits, machine, ops, problems, runner, small, table, timing
+from gattn.bench.gpu import (
+    bandwidth,
+    cases,
+    choices,
+    cli,
+    host,
+    layers,
+    limits,
+    machine,
+    ops,
+    problems,
+    published,
+    runner,
+    small,
+    table,
+    timing,
+)
 from gattn.bench.gpu.problems import Chosen
 from gattn.bench.gpu.task import Context, Result, Step, Task, green, red, skipped
 from gattn.bench.layers import LAYERS
+
+from gattn import gpu_choice
 
 CPU = torch.device("cpu")
 FACTS: dict[str, Any] = {"device": {"name": "abacus"}, "packages": {}, "sources": "1"}
@@ -100,10 +118,14 @@ def test_without_time_tasks_are_left_to_the_next_run(tmp_path: Path, context: Co
     assert not json.loads((tmp_path / "gpu.json").read_text())["finished"]
 
 
-NUMERICS = {"numerics/triton/gat/fp32": green(), "determinism/gat": green()}
+NUMERICS = {"numerics/triton/gat/fp32": green(), "determinism/triton/gat": green()}
 
 
-@pytest.mark.parametrize("measure", [ops.measure, layers.measure])
+def _ops(chosen: Chosen, context: Context) -> Result:
+    return ops.measure(chosen, "triton", context)
+
+
+@pytest.mark.parametrize("measure", [_ops, layers.measure])
 @pytest.mark.parametrize("key", list(NUMERICS))
 @pytest.mark.parametrize("found", [red("off by one"), {"status": "failed", "reason": "x"}, skipped("no"), None])
 def test_no_speed_without_right_numbers(measure: Any, key: str, found: Result | None, context: Context) -> None:
@@ -118,8 +140,8 @@ def test_no_speed_without_right_numbers(measure: Any, key: str, found: Result | 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_dry_run_keeps_no_speed(layer: str, dtype: str, context: Context) -> None:
     op = problems.OPS[layer]
-    context.results = {f"numerics/triton/{op}/{dtype}": green(), f"determinism/{op}": green()}
-    for measure in (ops.measure, layers.measure):
+    context.results = {f"numerics/triton/{op}/{dtype}": green(), f"determinism/triton/{op}": green()}
+    for measure in (_ops, layers.measure):
         result = measure(Chosen(layer, "cora-uniform", dtype), context)
         assert result["status"] == "skipped", result
         assert set(result) == {"status", "reason"}
@@ -211,21 +233,67 @@ def test_the_page(tmp_path: Path) -> None:
     results = {
         "numerics/triton/gat/fp32": red("off by one"),
         "bandwidth/arxiv/fp32": green(copy=3e12, gather=1e12),
-        "ops/gat/arxiv-rmat/fp32": green(
+        "ops/cuda/gat/arxiv-rmat/fp32": green(
             times=times, limit={"forward": 0.001, "backward": 0.003}, of_limit={"forward": 0.5, "backward": 0.75}
         ),
-        "ops/dot/arxiv-rmat/fp32": red("no speed: numerics/triton/dot/fp32 is red"),
-        "layers/gat/arxiv-rmat/fp32": green(contenders=contenders),
+        "ops/triton/transformer/arxiv-rmat/fp32": red("no speed: numerics/triton/dot/fp32 is red"),
+        "host/cuda/gat": green(op=_summary(5e-5), function=_summary(4e-5), native=_summary(3e-5)),
+        "published/triton/cora": green(forward=_summary(2e-5), published=1.9e-5),
+        "layers/gat/arxiv-rmat/fp32": green(contenders=contenders, backend="cuda"),
     }
     text = table.page({"machine": FACTS, "results": results}, ["layers/gat/cora-uniform/fp32"])
     assert "# abacus" in text
     assert "`numerics/triton/gat/fp32` red: off by one" in text
     assert "3000 GB/s | 1000 GB/s" in text
-    assert "2 ms | 1 ms | 50% | 4 ms | 3 ms | 75%" in text
+    assert "| cuda | 2 ms | 1 ms | 50% | 4 ms | 3 ms | 75%" in text
+    assert "| gat | cuda | 50 us | 40 us | 30 us |" in text
+    assert "| cora | triton | 20 us | 19 us |" in text
+    assert "| gattn (cuda) | 1 ms |" in text
     assert "| PyG eager | 4 ms | 4.0× | 30 ms | 10.0× | 5 MB |" in text
     assert "| PyG torch.compile | out of memory |" in text
-    assert "dot | arxiv-rmat" not in text
+    assert "transformer | arxiv-rmat" not in text
     assert "No time was left for 1 tasks" in text
+
+
+def _op(seconds: float, **facts: Any) -> Result:
+    times = {"forward": _summary(seconds), "backward": _summary(2 * seconds)}
+    return green(nodes=100, edges=300, heads=4, channels=32, times=times, **facts)
+
+
+def test_the_table_of_choices(tmp_path: Path, context: Context) -> None:
+    """It has what both backends were timed on, in seconds forward and backward, and gattn reads it."""
+    results = {
+        "ops/cuda/transformer/arxiv-rmat/bf16": _op(0.001),
+        "ops/triton/transformer/arxiv-rmat/bf16": _op(0.0005),
+        "ops/cuda/gat/arxiv-rmat/fp32": _op(0.001),
+        "ops/triton/gat/arxiv-rmat/fp32": red("no speed"),
+    }
+    file = tmp_path / "choices.json"
+    file.write_text(json.dumps({"cases": choices.cases(results)}))
+    (measured,) = gpu_choice.load(file)
+    assert measured.case == gpu_choice.Case("dot", "bfloat16", 4, 32, 100, 300)
+    assert measured.seconds == pytest.approx({"cuda": 0.003, "triton": 0.0015})
+
+
+def test_layers_run_on_the_faster_backend(context: Context) -> None:
+    chosen = Chosen("gat", "arxiv-rmat", "fp32")
+    context = replace(context, backends=("cuda", "triton"))
+    assert ops.fastest(chosen, context) is None
+    context.results = {ops.key("cuda", chosen): _op(0.002)}
+    assert ops.fastest(chosen, context) == "cuda"
+    context.results[ops.key("triton", chosen)] = _op(0.001)
+    assert ops.fastest(chosen, context) == "triton"
+
+
+@pytest.mark.parametrize("module", [host, published])
+def test_other_speeds_in_a_dry_run(module: Any, context: Context) -> None:
+    """They need right numbers, run on the CPU's kernels, and keep no time."""
+    tasks = list(module.STEP.tasks(context))
+    assert all("no speed" in task.run()["reason"] for task in tasks)
+    for op in problems.OPS.values():
+        context.results[f"determinism/triton/{op}"] = green()
+        context.results.update({f"numerics/triton/{op}/{dtype}": green() for dtype in ("fp32", "fp16")})
+    assert all(task.run() == skipped("dry run: ran on the CPU backend, nothing timed") for task in tasks)
 
 
 def test_names_of_devices() -> None:
@@ -262,5 +330,5 @@ def test_a_dry_run(tmp_path: Path) -> None:
     (stored,) = folder.glob("*.json")
     results = json.loads(stored.read_text())["results"]
     assert results["indices/negative"]["status"] == "green"
-    assert results["streams/gat plain"]["status"] == "skipped"
+    assert results["streams/triton/gat plain"]["status"] == "skipped"
     assert "| indices | 4 |" in done.stdout

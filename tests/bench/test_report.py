@@ -55,6 +55,17 @@ def test_ratios(tmp_path: Path, case: GraphCase) -> None:
     assert over_limit({**graph, "kernel": {}}, "forward") is None
 
 
+def test_graphs_of_one_layer_stand_in_one_table(tmp_path: Path, case: GraphCase) -> None:
+    """If machine, software and commit are the same, in the order of the graphs' list."""
+    run = _run(tmp_path, case)
+    cora, dense = ({**run, "graphs": [{**run["graphs"][0], "case": {"name": name}}]} for name in ("cora", "dense"))
+    transformer = {**run, "settings": {**run["settings"], "layer": "transformer"}}
+    other = {**cora, "created": "2020-01-01"}
+    found = report.merged([transformer, dense, cora, other])
+    assert [run["settings"]["layer"] for run in found] == ["gat", "gat", "transformer"]
+    assert [[graph["case"]["name"] for graph in run["graphs"]] for run in found[:2]] == [["cora", "dense"], ["cora"]]
+
+
 def test_an_interrupted_run_keeps_what_it_has_but_is_not_reported(tmp_path: Path) -> None:
     Record(tmp_path / "part.json", {}, {})
     assert json.loads((tmp_path / "part.json").read_text())["finished"] is False

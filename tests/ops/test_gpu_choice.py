@@ -34,10 +34,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "choices.json"
     path.write_text(json.dumps({"cases": TIMES}))
     monkeypatch.setenv(gpu_choice.VARIABLE, str(path))
-    for cached in (gpu_choice.table, gpu_choice.faster):
+    for cached in (gpu_choice.table, backends._fastest_on):
         cached.cache_clear()
     yield path
-    for cached in (gpu_choice.table, gpu_choice.faster):
+    for cached in (gpu_choice.table, backends._fastest_on):
         cached.cache_clear()
 
 
@@ -77,10 +77,48 @@ def test_another_file_is_an_error_that_names_it(text: str, file: Path) -> None:
 def test_what_is_usable_comes_first(
     compiled: bool, triton: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core: Any = SimpleNamespace(cuda_device="cuda") if compiled else None
+    core: Any = SimpleNamespace(cuda_device="cuda", cuda_compiler="nvcc 13.0 for 80-real 90") if compiled else None
     monkeypatch.setattr(cuda_core, "core", core)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(backends, "interprets_triton", lambda: False)
     monkeypatch.setattr(backends, "_missing_triton", lambda: "" if triton else "not there")
     case = Case("gat", "float32", 4, 32, 200_000, 2_000_000)
     assert select_backend(None, torch.device("cuda"), case) == expected
     assert select_backend(None, torch.device("cpu"), case) == "cpu"
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def traced(x: torch.Tensor) -> torch.Tensor:
+        return x + (1 if select_backend(None, torch.device("cuda", 0), case) == expected else 2)
+
+    assert float(traced(torch.zeros(()))) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "expected"),
+    [
+        ("80-real 90", (8, 0), True),
+        ("80-real 90", (8, 9), True),  # machine code runs on later GPUs of its generation
+        ("80-real 90", (12, 0), True),  # PTX on every later one
+        ("80-real 90", (7, 5), False),
+        ("90-real", (10, 0), False),
+        ("90-real", (8, 6), False),
+        ("90a-real", (9, 0), True),
+        ("80-virtual", (9, 0), True),
+    ],
+)
+@pytest.mark.usefixtures("file")
+def test_kernels_for_other_gpus(
+    architectures: str, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not chosen, and the reason is told."""
+    core = SimpleNamespace(cuda_device="cuda", cuda_compiler=f"nvcc 13.0.88 for {architectures}")
+    monkeypatch.setattr(cuda_core, "core", core)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(backends, "_missing_triton", lambda: "not there")
+    assert cuda_core.runs_on(capability) == expected
+    usable, reason = backends.backends()["cuda"]
+    assert usable == expected
+    assert usable or f"CMAKE_CUDA_ARCHITECTURES={capability[0]}{capability[1]}" in reason
+    assert select_backend(None, torch.device("cuda", 0)) == ("cuda" if expected else "reference")

@@ -31,7 +31,8 @@ SOURCES = {
 
 
 @pytest.fixture
-def small_tree(tmp_path: Path) -> Path:
+def small_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GATTN_CUDA", "off")
     tree = tmp_path / "tree"
     for name, text in SOURCES.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for package, folder in [("gattn", "gattn"), ("gattn/kernels", "kernels"), ("gattn/bench", "bench")]
         for path in (ROOT / folder).rglob("*.py")
     }
-    assert package == modules | {compiled_core(package), "gattn/py.typed", "gattn/_C.pyi"}
+    data = {f"gattn/{path.name}" for path in (ROOT / "gattn").glob("*.json")}
+    assert package == modules | data | {compiled_core(package), "gattn/py.typed", "gattn/_C.pyi"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
