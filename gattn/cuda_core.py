@@ -17,8 +17,8 @@ else:
 def runs_on(capability: tuple[int, int]) -> bool:
     """Whether the kernels run on GPUs of that compute capability.
 
-    They do if there is machine code for it or for a smaller one of its generation, or PTX, which drivers compile, for any
-    smaller one. ``80-real`` has the first, ``80-virtual`` the second, ``80`` both.
+    They do if there is machine code for it or for a smaller one of its generation, or PTX, which drivers compile, for
+    any smaller one. ``80-real`` has the first, ``80-virtual`` the second, ``80`` both.
     """
     here = 10 * capability[0] + capability[1]
     for name in core.cuda_compiler.split()[3:]:  # nvcc VERSION for ARCHITECTURES

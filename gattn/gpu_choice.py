@@ -50,8 +50,8 @@ def load(file: Path) -> list[Measured]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"Expected a table written by 'make gpu-report' in {file} (got {error!r}). Name another with {VARIABLE}, or "
-            f"set it to nothing."
+            f"Expected a table written by 'make gpu-report' in {file} (got {error!r}). Name another with {VARIABLE}, "
+            f"or set it to nothing."
         ) from error
 
 

@@ -59,6 +59,6 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _shortened(name: str) -> str:
-    """``cuda:forward Gat, float, 4, 4`` for ``void gattn::cuda::forward_kernel<gattn::cuda::Gat, float, 4, 4>(...)``."""
+    """``cuda:forward Gat, float, 4, 4`` for ``void gattn::cuda::forward_kernel<gattn::cuda::Gat, float, 4, 4>(..)``."""
     found = re.search(r"(\w+)_kernel<(.*)>\(", name.replace("gattn::cuda::", "").replace("(anonymous namespace)::", ""))
     return f"cuda:{found[1]} {found[2]}" if found else f"cuda:{name}"

@@ -69,11 +69,13 @@ def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
         raise UsageError(f"expected --every of at least 1 and targets out of {', '.join(TARGETS)} (got {unknown})")
     names = [name for name in _known if args.match in name]
     for shift, target in enumerate(targets):
-        yield from ((name, target) for name in names[shift % min(args.every, len(names)) :: args.every])
+        yield from ((name, target) for name in names[shift % max(1, min(args.every, len(names))) :: args.every])
 
 
 def _compile(args: argparse.Namespace) -> list[Row]:
     work = list(_chosen(args))
+    if not work:
+        return []
     rows = {}
     context = get_context("spawn")
     with (

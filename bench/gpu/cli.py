@@ -25,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--budget", type=float, default=SECONDS, help="seconds; what they are too few for, the next run does")
     add("--steps", help="only these, joined by commas")
     add("--fresh", action="store_true", help="do not go on from what an earlier run has left")
-    add("--choices", type=Path, help="write the table here that chooses between backends, if there are two to choose of")
+    add(
+        "--choices", type=Path, help="write the table here that chooses between backends, if there are two to choose of"
+    )
     add("--dry-run", action="store_true", help="without a GPU: everything but speeds, small, into a temporary folder")
     return parser
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from gattn.bench.gpu import ops
-from gattn.bench.gpu.cases import CASES, edges_of, reduced
+from gattn.bench.gpu.cases import CASES, reduced
 from gattn.bench.gpu.task import Context, Result, Step, Task, green, skipped
 from gattn.bench.gpu.timing import alternate
 from gattn.bench.layers import LAYERS

@@ -14,6 +14,11 @@ namespace gattn {
 constexpr int64_t kGraphHeader = 8;
 constexpr int64_t kGraphMagic = 0x6774;  // "gt"
 
+// Kernels for different instruction sets each compile their own copy; elsewhere a type is the same in every file.
+#ifdef GATTN_ISA
+namespace {
+#endif
+
 // An array of either width. A branch that always goes the same way costs nothing beside the rows that an index
 // fetches; kernels compiled for one width each would double the build.
 struct Index {
@@ -37,9 +42,6 @@ struct GraphView {
 };
 
 using Adjacency = GraphView<Index>;
-
-// Internal linkage: kernels for different instruction sets each compile their own copy.
-namespace {
 
 inline int64_t graph_numel(int64_t num_src, int64_t num_dst, int64_t num_edges) {
   return kGraphHeader + (num_dst + 1) + (num_src + 1) + 5 * num_edges;
@@ -67,5 +69,7 @@ GraphView<Array> view_graph(Array packed) {
   return view_graph(packed, packed[1], packed[2], packed[3]);
 }
 
+#ifdef GATTN_ISA
 }  // namespace
+#endif
 }  // namespace gattn

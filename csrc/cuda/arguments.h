@@ -1,6 +1,8 @@
 // What every kernel is given, by value. See gattn/groups.py for the degree groups.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 #include "common/attention.h"
@@ -11,6 +13,10 @@ namespace gattn::cuda {
 constexpr int kWarp = 32;
 constexpr int kWarps = 4;  // a block
 constexpr int kThreads = kWarp * kWarps;
+
+// A kernel of blocks of kThreads. Unless one block a multiprocessor is all that is asked for, the compiler spills a
+// register here and there to make room for one more.
+#define GATTN_KERNEL __global__ __launch_bounds__(kThreads, 1)
 
 enum class Group { small, middle, chunk, hub };
 

@@ -33,7 +33,7 @@ __device__ SinkTerms<wide_t<T>> sink_terms(const Arguments& a, const Row& row, c
 }
 
 template <class S, class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) d_kernel(const Arguments a) {
+GATTN_KERNEL void d_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   const Row row = find_row(a.walk, at, blockIdx.x);
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) d_kernel(const Arguments a) {
     f.prefetch_source(a, row, slot, at);
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
-    const Terms<W> x = edge_terms(a, n, f, source, row.node, edge, inside, nullptr, at);
+    const Terms<W> x = edge_terms(a, n, f, source, row.node, edge, inside, {}, at);
     if (a.dalpha_found != nullptr && inside && at.writes_heads()) store_head(a.dalpha_found, slot, at, x.dalpha);
     d += weighted(x.softmax, x.weight) * x.dalpha;
   }
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) d_kernel(const Arguments a) {
 
 // D without a walk over the edges: sum p (g . value) = g . out, the sink's share included. `out` is not rounded.
 template <class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) d_of_out_kernel(const Arguments a) {
+GATTN_KERNEL void d_of_out_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;

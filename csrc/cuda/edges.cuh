@@ -96,6 +96,13 @@ __device__ __forceinline__ Statistics<W> load_statistics(const void* from, int64
   return {load_head(from, 2 * row, exists, at, W(0)), load_head(from, 2 * row + 1, exists, at, W(1))};
 }
 
+// What an earlier pass has left of an edge.
+template <class W>
+struct Known {
+  bool is = false;
+  W dalpha = 0;
+};
+
 template <class W>
 struct Terms {
   Logit<W> logit;
@@ -105,11 +112,11 @@ struct Terms {
   W dalpha;
 };
 
-// `known` is dalpha where an earlier pass has left it. Features: of this block's tile.
+// Features: of this block's tile.
 template <class S, class T, int V, int N>
 __device__ __forceinline__ Terms<wide_t<T>> edge_terms(const Arguments& a, const Numbers<wide_t<T>>& n,
                                                        const Features<S, T, V, N>& f, int64_t source, int64_t target,
-                                                       int64_t edge, bool inside, const wide_t<T>* known,
+                                                       int64_t edge, bool inside, Known<wide_t<T>> known,
                                                        const Place<V, N>& at) {
   using W = wide_t<T>;
   const Sums<W> sums = edge_sums<true>(a, f, n, source, target, edge, inside, at);
@@ -119,8 +126,8 @@ __device__ __forceinline__ Terms<wide_t<T>> edge_terms(const Arguments& a, const
   x.softmax = inside ? exp(x.logit.score - row.maximum) / row.total : W(0);
   x.weight = load_head(a.in.edge_weight, edge, inside, at, W(1));
   x.factor = dropout_factor<W>(a, edge, at);
-  if (known != nullptr) {
-    x.dalpha = *known;
+  if (known.is) {
+    x.dalpha = known.dalpha;
   } else {
     const W given = load_head(a.grad_alpha, edge, inside, at, W(0));
     x.dalpha = a.in.undropped ? sums.dalpha * x.factor + given : (sums.dalpha + given) * x.factor;

@@ -9,7 +9,7 @@
 namespace gattn::cuda {
 
 template <class S, class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const Arguments a) {
+GATTN_KERNEL void forward_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   const Row row = find_row(a.walk, at, blockIdx.x);
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const Arguments a) {
 
 // Weights out of scores, edge by edge in transposed order, where targets are at hand. A thread has one head.
 template <class W>
-__global__ void __launch_bounds__(kThreads) alpha_kernel(const Arguments a) {
+GATTN_KERNEL void alpha_kernel(const Arguments a) {
   const Place<1, 1> at(a);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t slot = (static_cast<int64_t>(blockIdx.x) * kWarps + warp) * at.slots + at.slot;

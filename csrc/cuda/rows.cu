@@ -9,7 +9,7 @@ constexpr int64_t kNone = INT64_MAX;
 
 // found [nodes, width] of hubs from parts [chunks, width]; blockIdx.y and the block's threads are columns.
 template <class T>
-__global__ void __launch_bounds__(kThreads) sum_chunks_kernel(const Arguments a) {
+GATTN_KERNEL void sum_chunks_kernel(const Arguments a) {
   using W = wide_t<T>;
   const int64_t hub = blockIdx.x, column = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
   if (hub >= a.walk.counts[0] || column >= a.count) return;
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kThreads) sum_chunks_kernel(const Arguments a)
 
 // found [width] from parts [blocks, width], in double: there are many parts. A warp has one column.
 template <class W>
-__global__ void __launch_bounds__(kThreads) sum_blocks_kernel(const Arguments a) {
+GATTN_KERNEL void sum_blocks_kernel(const Arguments a) {
   const int thread = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
   double total = 0;
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads) sum_blocks_kernel(const Arguments a)
 
 // found [N_dst, H]: the source of each target's first edge with the largest value [N_src, H], -1 without edges.
 template <class W>
-__global__ void __launch_bounds__(kThreads) largest_kernel(const Arguments a) {
+GATTN_KERNEL void largest_kernel(const Arguments a) {
   const Place<1, 1> at(a);
   const Row row = find_row(a.walk, at, blockIdx.x);
   W largest = -static_cast<W>(INFINITY);

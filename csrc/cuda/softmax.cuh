@@ -65,7 +65,7 @@ __device__ void finish_row(const Arguments& a, const Row& row, Softmax<wide_t<T>
 
 // A hub's row out of its chunks.
 template <class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) merge_kernel(const Arguments a) {
+GATTN_KERNEL void merge_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   Row row = find_row(a.walk, at, blockIdx.x);

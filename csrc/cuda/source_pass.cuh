@@ -25,7 +25,7 @@ __device__ void store_row_head(const Arguments& a, void* to, const Row& row, W s
 }
 
 template <class S, class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) source_kernel(const Arguments a) {
+GATTN_KERNEL void source_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   const Row row = find_row(a.walk, at, blockIdx.x);
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) source_kernel(const Arguments a) {
     f.prefetch_target(a, row, slot, at);
     f.load_target(a, target, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
-    const Terms<W> x = edge_terms(a, n, f, row.node, target, edge, inside, nullptr, at);
+    const Terms<W> x = edge_terms(a, n, f, row.node, target, edge, inside, {}, at);
     if (!inside) continue;
     if (a.dalpha_found != nullptr && at.writes_heads()) store_head(a.dalpha_found, slot, at, x.dalpha);
     const EdgeGradient<W> by = edge_gradient<S>(a, n, x, target, true, at);

@@ -47,11 +47,12 @@ __device__ void target_block(const Arguments& a, int64_t block, const Place<V, N
     f.prefetch_source(a, row, slot, at);
     f.load_source(a, source, inside, at, at.tile);
     f.load_edge(a, edge, inside, at, at.tile);
-    W known = 0;
-    if (a.dalpha_known != nullptr && inside)
-      known = load_head(a.dalpha_known, a.dalpha_slot.data != nullptr ? a.dalpha_slot[slot] : slot, true, at, W(0));
-    const Terms<W> x =
-        edge_terms(a, n, f, source, row.node, edge, inside, a.dalpha_known != nullptr ? &known : nullptr, at);
+    Known<W> known;
+    known.is = a.dalpha_known != nullptr;
+    if (known.is && inside)
+      known.dalpha =
+          load_head(a.dalpha_known, a.dalpha_slot.data != nullptr ? a.dalpha_slot[slot] : slot, true, at, W(0));
+    const Terms<W> x = edge_terms(a, n, f, source, row.node, edge, inside, known, at);
     if (!inside) continue;
     const EdgeGradient<W> by = edge_gradient<S>(a, n, x, row.node, true, at);
     if (a.found.edge_weight != nullptr && at.writes_heads()) store_head(a.found.edge_weight, edge, at, by.edge_weight);
@@ -79,7 +80,7 @@ __device__ void target_block(const Arguments& a, int64_t block, const Place<V, N
 }
 
 template <class S, class T, int V, int N>
-__global__ void __launch_bounds__(kThreads) target_kernel(const Arguments a) {
+GATTN_KERNEL void target_kernel(const Arguments a) {
   using W = wide_t<T>;
   const Place<V, N> at(a);
   const Numbers<W> n = numbers_of<W>(a);

@@ -40,7 +40,7 @@ def test_a_build_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     usable, reason = gattn.backends()["cuda"]
     assert not usable
     assert reason == "the compiled core has no CUDA kernels: no nvcc"
-    with pytest.raises(RuntimeError, match="'cuda' is not usable: .*no nvcc"):
+    with pytest.raises(RuntimeError, match=r"'cuda' is not usable: .*no nvcc"):
         select_backend("cuda", CPU)
 
 

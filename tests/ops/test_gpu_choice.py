@@ -79,17 +79,18 @@ def test_what_is_usable_comes_first(
 ) -> None:
     core: Any = SimpleNamespace(cuda_device="cuda", cuda_compiler="nvcc 13.0 for 80-real 90") if compiled else None
     monkeypatch.setattr(cuda_core, "core", core)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(backends, "interprets_triton", lambda: False)
     monkeypatch.setattr(backends, "_missing_triton", lambda: "" if triton else "not there")
-    case = Case("gat", "float32", 4, 32, 200_000, 2_000_000)
-    assert select_backend(None, torch.device("cuda"), case) == expected
+    case, gpu = Case("gat", "float32", 4, 32, 200_000, 2_000_000), torch.device("cuda", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        assert select_backend(None, gpu, case) == expected
     assert select_backend(None, torch.device("cpu"), case) == "cpu"
 
     @torch.compile(fullgraph=True, backend="eager")
     def traced(x: torch.Tensor) -> torch.Tensor:
-        return x + (1 if select_backend(None, torch.device("cuda", 0), case) == expected else 2)
+        return x + (1 if select_backend(None, gpu, case) == expected else 2)
 
     assert float(traced(torch.zeros(()))) == 1.0
 
