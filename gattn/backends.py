@@ -157,10 +157,14 @@ def select_backend(backend: str | None, device: torch.device, case: Case | None 
     return name
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # packages and files cannot be traced
 def _fastest(index: int | None, *case: Any) -> str:
     """Of those that can run on the tensors of a GPU; ``case`` has the fields of a :class:`Case`."""
     return _fastest_on(index, Case(*case) if case else None)
+
+
+# It looks for packages and files, which cannot be traced. torch.compiler.assume_constant_result does the same, and
+# imports all of dynamo.
+_fastest._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=4096)
