@@ -51,7 +51,7 @@ def load_shared(name: str) -> ModuleType:
 
 
 shared = load_shared("conftest")
-inputs_of, run_op, call_op = shared.inputs_of, shared.run_op, shared.call_op
+graph_of, inputs_of, run_op, call_op = shared.graph_of, shared.inputs_of, shared.run_op, shared.call_op
 
 
 @pytest.fixture(scope="session")
@@ -86,38 +86,3 @@ def check() -> Callable[..., None]:
         shared.check_against_reference(op, tensors, graph, backend="cuda", **options)
 
     return check
-
-
-def _grouped() -> Graph:
-    """A hub of several chunks, a middle row and small ones, as targets and as sources; the last node is alone."""
-    generator = torch.Generator().manual_seed(4)
-    nodes = 7
-    ends = torch.randint(2, nodes - 1, (2, 10), generator=generator)
-    hub = torch.randint(nodes - 1, (2, 40), generator=generator)
-    middle = torch.randint(2, nodes - 1, (2, 10), generator=generator)
-    edge_index = torch.cat(
-        [
-            ends,
-            torch.stack([hub[0], torch.zeros_like(hub[0])]),
-            torch.stack([torch.zeros_like(hub[1]), hub[1]]),
-            torch.stack([middle[0], torch.ones_like(middle[0])]),
-            torch.stack([torch.ones_like(middle[1]), middle[1]]),
-        ],
-        dim=1,
-    )
-    return Graph.from_edge_index(edge_index[:, torch.randperm(edge_index.size(1), generator=generator)], nodes)
-
-
-def make_graph(kind: str, *, wide: bool = False) -> Graph:
-    """``"grouped"``, ``"small"`` (two sets of nodes, duplicates, rows without edges) or one of the ops' tests'."""
-    if kind == "grouped":
-        return _grouped()
-    if kind == "small":
-        edge_index = shared.random_edges(6, 8, 25)
-        return Graph._build(edge_index, ((6, 8), "source_to_target", False), wide=wide)
-    return shared.make_graph(kind, wide=wide)
-
-
-@pytest.fixture
-def graph_of() -> Callable[..., Graph]:
-    return make_graph

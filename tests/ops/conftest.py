@@ -44,12 +44,32 @@ def hub_edges(nodes: int = 50) -> Tensor:
     return edges[:, torch.randperm(edges.size(1), generator=generator)]
 
 
+def grouped_edges(nodes: int) -> Tensor:
+    """With degree groups of few edges: a hub of several chunks, a middle row and small ones, as targets and as sources;
+    the last node is alone."""
+    generator = torch.Generator().manual_seed(4)
+    ends = torch.randint(2, nodes - 1, (2, 10), generator=generator)
+    hub = torch.randint(nodes - 1, (2, 40), generator=generator)
+    middle = torch.randint(2, nodes - 1, (2, 10), generator=generator)
+    parts = [
+        ends,
+        torch.stack([hub[0], torch.zeros_like(hub[0])]),
+        torch.stack([torch.zeros_like(hub[1]), hub[1]]),
+        torch.stack([middle[0], torch.ones_like(middle[0])]),
+        torch.stack([torch.ones_like(middle[1]), middle[1]]),
+    ]
+    edge_index = torch.cat(parts, dim=1)
+    return edge_index[:, torch.randperm(edge_index.size(1), generator=generator)]
+
+
 def make_graph(kind: str, *, wide: bool = False) -> Graph:
     """A graph by name; ``wide`` packs it in int64, as very large graphs are."""
     edge_index, sizes = {
         "mixed": lambda: (random_edges(23, 23, 140), (23, 23)),
         "bipartite": lambda: (random_edges(19, 31, 150), (19, 31)),
         "hubs": lambda: (hub_edges(), (50, 50)),
+        "grouped": lambda: (grouped_edges(7), (7, 7)),
+        "small": lambda: (random_edges(6, 8, 25), (6, 8)),  # duplicates and rows without edges
         "edgeless": lambda: (torch.empty(2, 0, dtype=torch.int64), (4, 4)),
         "empty": lambda: (torch.empty(2, 0, dtype=torch.int64), (0, 0)),
         "no sources": lambda: (torch.empty(2, 0, dtype=torch.int64), (0, 3)),

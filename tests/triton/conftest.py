@@ -60,7 +60,7 @@ if INTERPRETED:
     groups.SMALL_DEGREE, groups.MIN_CHUNK = 8, 16
 
     shared = load("conftest")
-    inputs_of, run_op, call_op = shared.inputs_of, shared.run_op, shared.call_op
+    graph_of, inputs_of, run_op, call_op = shared.graph_of, shared.inputs_of, shared.run_op, shared.call_op
 
     @pytest.fixture(autouse=True)
     def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,32 +75,3 @@ if INTERPRETED:
             shared.check_against_reference(op, tensors, graph, backend="triton", **options)
 
         return check
-
-    def _grouped(nodes: int) -> Graph:
-        """A hub of several chunks, a middle row and small ones, as targets and as sources; the last node is alone."""
-        generator = torch.Generator().manual_seed(4)
-        ends = torch.randint(2, nodes - 1, (2, 10), generator=generator)
-        hub = torch.randint(nodes - 1, (2, 40), generator=generator)
-        middle = torch.randint(2, nodes - 1, (2, 10), generator=generator)
-        edges = [
-            ends,
-            torch.stack([hub[0], torch.zeros_like(hub[0])]),
-            torch.stack([torch.zeros_like(hub[1]), hub[1]]),
-            torch.stack([middle[0], torch.ones_like(middle[0])]),
-            torch.stack([torch.ones_like(middle[1]), middle[1]]),
-        ]
-        edge_index = torch.cat(edges, dim=1)
-        return Graph.from_edge_index(edge_index[:, torch.randperm(edge_index.size(1), generator=generator)], nodes)
-
-    def make_graph(kind: str, *, wide: bool = False) -> Graph:
-        """``"grouped"``, ``"small"`` (two sets of nodes, duplicates, rows without edges) or one of the ops' tests'."""
-        if kind == "grouped":
-            return _grouped(7)
-        if kind == "small":
-            edge_index = shared.random_edges(6, 8, 25)
-            return Graph._build(edge_index, ((6, 8), "source_to_target", False), wide=wide)
-        return shared.make_graph(kind, wide=wide)
-
-    @pytest.fixture
-    def graph_of() -> Callable[..., Graph]:
-        return make_graph
