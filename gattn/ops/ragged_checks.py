@@ -40,23 +40,17 @@ def check_ptr(ptr: Tensor, q: Tensor, distance: Tensor | None) -> None:
         raise ValueError(f"Expected 'ptr' to have shape [graphs + 1] (got {list(ptr.shape)}).")
     _check_dtype("ptr", ptr, (torch.int32, torch.int64))
     _check_device("ptr", ptr, q)
-    nodes = q.shape[0]
     if torch.compiler.is_compiling():
-        sizes = ptr.long().diff()
-        good = (ptr[0] == 0) & (ptr[-1] == nodes) & (sizes >= 0).all()
-        torch._assert_async(good, "Expected 'ptr' to go from 0 to the number of nodes without going down.")
-        if distance is not None:
-            pairs = sizes.square().sum()
-            torch._assert_async(pairs == distance.shape[0], "Expected 'distance' to have an entry for every pair.")
-        return
+        return _assert_while_running(ptr, q, distance)
+    nodes = q.shape[0]
     keeps_version = not ptr.is_inference() and not torch._C._functorch.is_functorch_wrapped_tensor(ptr)
     known = _seen.get(ptr) if keeps_version else None
-    if known is None or known[:2] != (ptr._version, nodes):
+    if known is not None and known[:2] == (ptr._version, nodes):
+        pairs = known[2]
+    else:
         pairs = _count_pairs(ptr, nodes)
         if keeps_version:
             _seen[ptr] = (ptr._version, nodes, pairs)
-    else:
-        pairs = known[2]
     if distance is not None and distance.shape[0] != pairs:
         raise ValueError(
             f"Expected 'distance' to have shape [{pairs}], n * n numbers for a graph of n nodes, row by row (got "
@@ -100,6 +94,15 @@ def check_numbers(gamma: float, slope: float, scale: float) -> None:
         raise ValueError(f"Expected 'slope' to be finite and not negative (got {slope}).")
     if not math.isfinite(scale):
         raise ValueError(f"Expected 'scale' to be finite (got {scale}).")
+
+
+def _assert_while_running(ptr: Tensor, q: Tensor, distance: Tensor | None) -> None:
+    sizes = ptr.long().diff()
+    good = (ptr[0] == 0) & (ptr[-1] == q.shape[0]) & (sizes >= 0).all()
+    torch._assert_async(good, "Expected 'ptr' to go from 0 to the number of nodes without going down.")
+    if distance is not None:
+        good = sizes.square().sum() == distance.shape[0]
+        torch._assert_async(good, "Expected 'distance' to have n * n numbers for a graph of n nodes.")
 
 
 def _count_pairs(ptr: Tensor, nodes: int) -> int:
