@@ -140,8 +140,7 @@ def select_backend(
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            name = _fastest(device.index, *(case or ())) if device.type == "cuda" else "reference"
-            return name if name in among else "reference"
+            return _fastest(device.index, among, *(case or ())) if device.type == "cuda" else "reference"
         name = "cpu" if "cpu" in among else "reference"
     elif name not in BACKENDS:
         _check_name(name)
@@ -162,9 +161,9 @@ def select_backend(
     return name
 
 
-def _fastest(index: int | None, *case: Any) -> str:
-    """Of those that can run on the tensors of a GPU; ``case`` has the fields of a :class:`Case`."""
-    return _fastest_on(index, Case(*case) if case else None)
+def _fastest(index: int | None, among: tuple[str, ...], *case: Any) -> str:
+    """Of those ``among`` that can run on the tensors of a GPU; ``case`` has the fields of a :class:`Case`."""
+    return _fastest_on(index, among, Case(*case) if case else None)
 
 
 # It looks for packages and files, which cannot be traced. torch.compiler.assume_constant_result does the same, and
@@ -173,9 +172,10 @@ _fastest._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=4096)
-def _fastest_on(index: int | None, case: Case | None) -> str:
+def _fastest_on(index: int | None, among: tuple[str, ...], case: Case | None) -> str:
     compiled = cuda_core.core is not None and cuda_core.core.cuda_device == "cuda" and _find_cuda(index)[0]
-    if interprets_triton() or _missing_triton():
+    compiled = compiled and "cuda" in among
+    if "triton" not in among or interprets_triton() or _missing_triton():
         return "cuda" if compiled else "reference"
     if not compiled:
         return "triton"

@@ -1,6 +1,6 @@
 """Triton's interpreter, which runs the kernels on CPU tensors with ``TRITON_INTERPRET=1``, made to round as GPUs do.
 
-It cuts bfloat16 off where GPUs round to nearest; before Triton 3.7 it makes scalars, arrays of one number, indices
+It cuts bfloat16 off where GPUs round to nearest, and multiplies its matrices as the integers that it keeps them as; before Triton 3.7 it makes scalars, arrays of one number, indices
 in a way that NumPy 2.4 refuses; and it looks through all of ``triton.language`` at every call of a device function,
 most of the time that a kernel takes.
 """
@@ -22,9 +22,11 @@ def repair() -> None:
     if interpreter._patch_lang is not _patch_once:
         interpreter._patch_lang = _patch_once
         interpreter.InterpreterBuilder.cast_impl = _cast
+        interpreter.InterpreterBuilder.create_dot = _dot
 
 
 _convert = interpreter.InterpreterBuilder.cast_impl
+_multiply = interpreter.InterpreterBuilder.create_dot
 _patch = interpreter._patch_lang
 _patched: set[frozenset[str]] = set()
 _LASTING = SimpleNamespace(restore=lambda: None)  # what the interpreter, since Triton 3.6, undoes its patches with
@@ -36,8 +38,18 @@ def _cast(self: Any, src: Any, dst_type: Any) -> Any:
         rounded = torch.from_numpy(np.ascontiguousarray(src.data)).bfloat16().view(torch.int16)
         return interpreter.TensorHandle(rounded.numpy().view(np.uint16).reshape(src.data.shape), tl.bfloat16)
     if types == (tl.bfloat16, tl.float32):
-        return interpreter.TensorHandle((src.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+        return _widen(src)
     return _convert(self, src, dst_type)
+
+
+def _widen(handle: Any) -> Any:
+    return interpreter.TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+
+def _dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+    if a.dtype.scalar == tl.bfloat16:
+        a, b = _widen(a), _widen(b)
+    return _multiply(self, a, b, *rest)
 
 
 def _patch_once(function: Any) -> Any:

@@ -18,7 +18,7 @@ from gattn.ops.validation import check_dropout
 from gattn.reference.dropout import accumulate_dtype
 
 #: Backends that compute the op.
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "triton")
 
 
 def ragged_attention(
@@ -62,7 +62,7 @@ def ragged_attention(
         dropout_p: Probability to drop an attention weight; kept ones grow by ``1 / (1 - p)``. The mask is a function of
             the seed, the pair's place in ``distance`` and the head.
         seed: Dropout seed; ``None`` draws one from torch's generator.
-        backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         ``[N, H, C]`` in ``q``'s dtype.
@@ -82,7 +82,7 @@ def ragged_attention(
     numbers = _Numbers(scale, float(gamma), float(slope), float(dropout_p))
     if chosen == "reference":
         return _reference(q, k, v, hop, ptr, distance, seed, numbers)
-    out, _ = _ragged(
+    out, *_ = _ragged(
         *(x if x is None or x.is_contiguous() else x.contiguous() for x in (q, k, v, hop, ptr, distance)),
         seed_tensor(dropout_p, seed, q.device),
         *numbers,
@@ -113,33 +113,44 @@ def _reference(
     return reference.ragged_attention(q, k, v, ptr, distance=distance, hop=hop, seed=seed, **numbers._asdict())
 
 
-# Both ops take the differentiable inputs, what is not differentiable, (the backward) row statistics and the gradient of
-# out, then numbers and the backend.
+# Both ops take the differentiable inputs, what is not differentiable, (the backward) what the forward has left and the
+# gradient of out, then numbers and the backend.
 _INPUTS = ("q", "k", "v", "hop")
 _SEED = 6
+_NUMBERS_AT = _SEED + 4  # in the backward
 
 
-def _forward_kernel(*flat: Any) -> tuple[Tensor, ...]:
+def _forward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
     outputs = _forward_fake(*flat)
-    q, k, v, hop, ptr, distance, seed = flat[: _SEED + 1]
     numbers = tuple(flat[_SEED + 1 : _SEED + 5])
+    if flat[-1] == "triton":
+        from gattn.kernels import ragged as triton  # not before it is asked for: it imports Triton
+
+        triton.forward(triton.Inputs(*flat[: _SEED + 1]), triton.Numbers(*numbers), *outputs)
+        return outputs
+    q, k, v, hop, ptr, distance, seed = flat[: _SEED + 1]
     threads = torch.get_num_threads()
-    call_core(_C.ragged_forward, q, k, v, ptr, distance, hop, numbers, seed_value(seed), *outputs, threads)
+    call_core(_C.ragged_forward, q, k, v, ptr, distance, hop, numbers, seed_value(seed), *outputs[:2], threads)
     return outputs
 
 
-def _forward_fake(q: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    """Room for ``out`` and for row statistics ``[N, 2, H]``: the largest score, and the sum of exponentials above it."""
-    return q.new_empty(q.shape), q.new_empty(q.shape[0], 2, q.shape[1], dtype=accumulate_dtype(q.dtype))
+def _forward_fake(q: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+    """Room for ``out``, for row statistics ``[N, 2, H]``, the largest score and the sum of exponentials above it, and
+    for ``out`` before it is rounded, which gradients are taken from; ``None`` where it is not, or not needed."""
+    wide = accumulate_dtype(q.dtype)
+    unrounded = q.new_empty(q.shape, dtype=wide) if rest[-1] == "triton" and q.dtype != wide else None
+    return q.new_empty(q.shape), q.new_empty(q.shape[0], 2, q.shape[1], dtype=wide), unrounded
 
 
-def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor | None, ...]) -> None:
     ctx.arguments = flat[_SEED + 1 :]
-    ctx.mark_non_differentiable(outputs[1])
-    ctx.save_for_backward(*flat[: _SEED + 1], outputs[1])
+    out, row_stats, unrounded = outputs
+    ctx.mark_non_differentiable(*(x for x in (row_stats, unrounded) if x is not None))
+    exact = out if unrounded is None and flat[-1] == "triton" else unrounded
+    ctx.save_for_backward(*flat[: _SEED + 1], row_stats, exact)
 
 
-def _backward(ctx: Any, grad_out: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_out: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     arguments = _SEED + 1 + len(ctx.arguments)
     if grad_out is None:
         return (None,) * arguments
@@ -157,21 +168,27 @@ def _backward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
 
 def _backward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
     gradients = _backward_fake(*flat)
-    grad_q, grad_k, grad_v, grad_hop = gradients
-    q, k, v, hop, ptr, distance, seed, row_stats, grad_out = flat[: _SEED + 3]
-    numbers = tuple(flat[_SEED + 3 : _SEED + 7])
+    saved, numbers = flat[_SEED + 1 : _NUMBERS_AT], tuple(flat[_NUMBERS_AT : _NUMBERS_AT + 4])
+    if flat[-2] == "triton":
+        from gattn.kernels import ragged as triton
+
+        inputs = triton.Inputs(*flat[: _SEED + 1])
+        triton.backward(inputs, triton.Numbers(*numbers), triton.Saved(*saved), *gradients)
+        return gradients
+    q, k, v, hop, ptr, distance, seed = flat[: _SEED + 1]
+    row_stats, *_, grad_out = saved
     call_core(
         _C.ragged_backward,
         *(q, k, v, ptr, distance, hop, numbers, seed_value(seed), row_stats, grad_out),
-        *(grad_q, grad_k, grad_v, grad_hop, torch.get_num_threads()),
+        *(*gradients, torch.get_num_threads()),
     )
     return gradients
 
 
 def _setup_double(ctx: Any, flat: tuple[Any, ...], _: Any) -> None:
-    ctx.numbers = _Numbers(*flat[_SEED + 3 : _SEED + 7])
+    ctx.numbers = _Numbers(*flat[_NUMBERS_AT : _NUMBERS_AT + 4])
     ctx.arguments = len(flat)
-    ctx.save_for_backward(*flat[: _SEED + 1], flat[_SEED + 2])
+    ctx.save_for_backward(*flat[: _SEED + 1], flat[_NUMBERS_AT - 1])
 
 
 def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -181,23 +198,25 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
         return [_reference(q, k, v, hop, ptr, distance, seed, ctx.numbers)]
 
     *found, by_grad_out = differentiate_backward(forward, inputs, [grad_out], grad_grads)
-    result = [*found, None, None, None, None, by_grad_out]
+    result = [*found, *[None] * (_NUMBERS_AT - 1 - len(found)), by_grad_out]
     return (*result, *[None] * (ctx.arguments - len(result)))
 
 
 _TENSORS = "Tensor q, Tensor k, Tensor v, Tensor? hop, Tensor ptr, Tensor? distance, Tensor? seed"
 _NUMBERS = "float scale, float gamma, float slope, float dropout_p, str backend"
 _ragged_backward = register(
-    f"ragged_attention_backward({_TENSORS}, Tensor row_stats, Tensor grad_out, {_NUMBERS}, bool[] needs) -> "
+    f"ragged_attention_backward({_TENSORS}, Tensor row_stats, Tensor? out, Tensor grad_out, {_NUMBERS}, bool[] needs) -> "
     f"(Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_kernel,
+    cuda=True,
     fake=_backward_fake,
     setup_context=_setup_double,
     backward=_double_backward,
 )
 _ragged = register(
-    f"ragged_attention({_TENSORS}, {_NUMBERS}) -> (Tensor, Tensor)",
+    f"ragged_attention({_TENSORS}, {_NUMBERS}) -> (Tensor, Tensor, Tensor)",
     cpu=_forward_kernel,
+    cuda=True,
     fake=_forward_fake,
     setup_context=_setup_context,
     backward=_backward,
