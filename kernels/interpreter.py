@@ -1,8 +1,8 @@
 """Triton's interpreter, which runs the kernels on CPU tensors with ``TRITON_INTERPRET=1``, made to round as GPUs do.
 
-It cuts bfloat16 off where GPUs round to nearest, and multiplies its matrices as the integers that it keeps them as; before Triton 3.7 it makes scalars, arrays of one number, indices
-in a way that NumPy 2.4 refuses; and it looks through all of ``triton.language`` at every call of a device function,
-most of the time that a kernel takes.
+It cuts bfloat16 off where GPUs round to nearest, and multiplies matrices of it as the integers that it keeps them as;
+before Triton 3.7 it makes scalars, arrays of one number, indices in a way that NumPy 2.4 refuses; and it looks through
+all of ``triton.language`` at every call of a device function, most of the time that a kernel takes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The backward pass: over blocks of queries for their gradients and hop's, over blocks of keys for those and values'.
 
 With g = dL/dout, p the softmax, r dropout's factors and M the decay, as in :mod:`gattn.kernels.edges`:
-    D_i = g_i . out_i,  ds_ij = p_ij (r_ij g_i . v_j - D_i),  dq_i = scale sum_j M_ij ds_ij k_j,  dv_j = sum_i r_ij p_ij g_i
+    D_i = g_i . out_i,  ds_ij = p_ij (r_ij g_i . v_j - D_i)
+    dq_i = scale sum_j M_ij ds_ij k_j,  dk_j = scale sum_i M_ij ds_ij q_i,  dv_j = sum_i r_ij p_ij g_i
 """
 
 from typing import Any, NamedTuple
@@ -48,8 +49,7 @@ def _row_statistics(saved, rows, graph, head, d, s: tl.constexpr):
     for chunk in range(s.chunks):
         grad_out = load_tile(saved.grad_out, rows, graph, head, chunk, s).to(s.wide)
         found += tl.sum(grad_out * load_tile(saved.out, rows, graph, head, chunk, s), 1)
-    if graph.chunk == 0:
-        tl.store(node_heads(d, s.heads, rows, graph, head), found, mask=rows.exist)
+    tl.store(node_heads(d, s.heads, rows, graph, head), found, mask=rows.exist)
     maximum, inverse = _statistics(saved.stats, rows, graph, head, s)
     return maximum[:, None], inverse[:, None], found[:, None]
 
@@ -100,9 +100,9 @@ def ragged_backward_kernel(
         tiles = ()
         if s.chunks == 1:
             tiles = (load_tile(a, rows, graph, graph.head + i, 0, s), load_tile(b, rows, graph, graph.head + i, 0, s))
-        own = own + ((of_row, tiles),)
+        own += ((of_row, tiles),)
         zeros = tl.zeros([s.rows, s.block_channels], s.wide)
-        state = state + ((zeros, zeros, tl.zeros([s.rows], s.wide)),)
+        state += ((zeros, zeros, tl.zeros([s.rows], s.wide)),)
     for start in range(0, graph.size, s.columns):
         columns = nodes_from(start, s.columns, graph)
         pairs = pairs_of(rows, columns, graph, s)
@@ -147,7 +147,7 @@ def ragged_backward_kernel(
                 if s.dropout:
                     weight = tl.where(keeps, weight, 0.0)
                 total_v = add_product(total_v, weight, y_tile, s)
-            new = new + ((total, total_v, hop_sum),)
+            new += ((total, total_v, hop_sum),)
         state = new
     for i in tl.static_range(s.together):
         head = graph.head + i
@@ -159,6 +159,5 @@ def ragged_backward_kernel(
                 total_v = total_v * tl.full([1, 1], keep, s.wide)
             store_tile(found_v, total_v, rows, graph, head, s)
         if hop_parts is not None:
-            if graph.chunk == 0:
-                of_hop = tl.sum(hop_sum * tl.full([1], -s.log_2, s.wide), 0)
-                tl.store(hop_parts + head * num_slots + graph.slot, of_hop)
+            of_hop = tl.sum(hop_sum * tl.full([1], -s.log_2, s.wide), 0)
+            tl.store(hop_parts + head * num_slots + graph.slot, of_hop)

@@ -42,10 +42,10 @@ def ragged_forward_kernel(
     state = ()
     for i in tl.static_range(s.together):
         if s.chunks == 1:
-            queries = queries + (load_tile(q, rows, graph, graph.head + i, 0, s),)
+            queries += (load_tile(q, rows, graph, graph.head + i, 0, s),)
         maximum = tl.full([s.rows], -float("inf"), s.wide)
         total = tl.zeros([s.rows], s.wide)
-        state = state + ((maximum, total, tl.zeros([s.rows, s.block_channels], s.wide)),)
+        state += ((maximum, total, tl.zeros([s.rows, s.block_channels], s.wide)),)
     for start in range(0, graph.size, s.columns):
         columns = nodes_from(start, s.columns, graph)
         pairs = pairs_of(rows, columns, graph, s)
@@ -74,7 +74,7 @@ def ragged_forward_kernel(
             if s.dropout:
                 weight = tl.where(bits & (1 << i) != 0, weight, 0.0)
             tile = load_tile(v, columns, graph, head, graph.chunk, s)
-            new = new + ((largest, total, add_product(values * old[:, None], weight, tile, s)),)
+            new += ((largest, total, add_product(values * old[:, None], weight, tile, s)),)
         state = new
     for i in tl.static_range(s.together):
         head = graph.head + i
@@ -85,7 +85,6 @@ def ragged_forward_kernel(
         store_tile(out, values, rows, graph, head, s)
         if wide is not None:
             store_tile(wide, values, rows, graph, head, s)
-        if graph.chunk == 0:
-            at = node_heads(stats, 2 * s.heads, rows, graph, head)
-            tl.store(at, maximum, mask=rows.exist)
-            tl.store(at + s.heads, total, mask=rows.exist)
+        at = node_heads(stats, 2 * s.heads, rows, graph, head)
+        tl.store(at, maximum, mask=rows.exist)
+        tl.store(at + s.heads, total, mask=rows.exist)

@@ -41,6 +41,7 @@ def _steps(asked: str | None) -> list[object]:
         indices,
         numerics,
         published,
+        ragged,
         sanitizer,
         speeds,
         streams,
@@ -49,7 +50,7 @@ def _steps(asked: str | None) -> list[object]:
     )
 
     checks = (indices, warmup, numerics, determinism, synchronisation, streams, capture, sanitizer)
-    order = (*checks, bandwidth, host, published, speeds)
+    order = (*checks, bandwidth, host, ragged, published, speeds)
     known = {module.STEP.name: module.STEP for module in order}
     unknown = [name for name in (asked or "").split(",") if name and name not in known]
     if unknown:

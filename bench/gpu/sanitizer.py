@@ -56,7 +56,7 @@ def main(backend: str) -> None:
     """Every layer's op plain and with all modifiers, once."""
     from gattn.bench.gpu import small
 
-    for name in small.NAMES:
+    for name in small.names(backend):
         small.call(name, torch.device("cuda"), backend).run()
     torch.cuda.synchronize()
 

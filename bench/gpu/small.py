@@ -13,7 +13,9 @@ from gattn.bench.layers import LAYERS, Layer
 from gattn.bench.variants import leaves_of, modifiers
 from torch import Tensor
 
+from gattn import ops
 from gattn.graph import Graph
+from gattn.ops.ragged_attention import BACKENDS
 
 #: Every kind of row: a hub that is split, middle rows, small ones, and nodes without an edge.
 NODES, HUB, MIDDLE, EDGES = 300, 2500, 100, 600
@@ -58,6 +60,13 @@ def _options(layer: Layer, which: str, case: GraphCase) -> dict[str, Any]:
 
 #: Every layer's op plain, and with all modifiers.
 NAMES = tuple(f"{layer} {which}" for layer in LAYERS for which in ("plain", "all modifiers"))
+#: All pairs of the graphs of a batch, of which not every backend computes the attention.
+RAGGED = ("ragged plain", "ragged all modifiers")
+
+
+def names(backend: str) -> tuple[str, ...]:
+    """The calls that a backend computes."""
+    return NAMES + (RAGGED if backend in BACKENDS else ())
 
 
 def call(
@@ -68,7 +77,9 @@ def call(
     heads: int = HEADS,
     channels: int = CHANNELS,
 ) -> Call:
-    """One of :data:`NAMES` on :func:`graph_of`'s graph."""
+    """One of :func:`names` on :func:`graph_of`'s graph."""
+    if name in RAGGED:
+        return _ragged(name, device, backend, dtype, heads, channels)
     _, graph = graph_of(device)
     layer, which = LAYERS[name.split(" ", 1)[0]], name.split(" ", 1)[1]
     case = GraphCase("small", "small", "uniform", NODES, graph.num_edges, heads=heads, channels=channels)
@@ -85,6 +96,30 @@ def call(
     return Call(name, run, inputs)
 
 
+def _ragged(name: str, device: torch.device, backend: str, dtype: torch.dtype, heads: int, channels: int) -> Call:
+    """On graphs of no, one, few and many nodes."""
+    sizes = torch.tensor([0, 1, 20, 150, NODES - 171, 0])
+    ptr = torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).to(device)
+    generator = torch.Generator().manual_seed(1)
+    shape = (NODES, heads, channels)
+    q, k, v, grad_out = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(4))
+    leaves = {"q": q, "k": k, "v": v}
+    options: dict[str, Any] = {}
+    if name != RAGGED[0]:
+        leaves["hop"] = torch.randn(heads, generator=generator).to(device)
+        distance = torch.randint(5, (int(sizes.square().sum()),), generator=generator)
+        options = {"distance": distance.to(device, torch.int16), "gamma": 0.6, "dropout_p": 0.3, "seed": 5}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    inputs = list(leaves.values())
+
+    def run() -> list[Tensor]:
+        out = ops.ragged_attention(**leaves, ptr=ptr, **options, backend=backend)
+        return [out.detach(), *torch.autograd.grad(out, inputs, grad_out)]
+
+    return Call(name, run, inputs)
+
+
 def tasks(step: str, context: Context, check: Callable[[Call], Result]) -> Iterator[Task]:
     """``check`` of every call on every backend, as tasks; in a dry run the calls themselves, on the CPU."""
 
@@ -96,5 +131,5 @@ def tasks(step: str, context: Context, check: Callable[[Call], Result]) -> Itera
         return skipped("dry run: the call ran on the CPU backend, the check needs a GPU")
 
     for backend in context.backends:
-        for name in NAMES:
+        for name in names(backend):
             yield Task(f"{step}/{backend}/{name}", lambda b=backend, n=name: run(b, n))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from gattn.bench.gpu.batches import TITLES as BATCH_TITLES
 from gattn.bench.gpu.contenders import TITLES
 from gattn.bench.gpu.task import STATUSES, Result
 from gattn.bench.report import markdown, seconds, size, times
@@ -95,18 +96,33 @@ def _contender(found: dict[str, Any], own: dict[str, Any]) -> list[str]:
     return [*cells, "" if peak is None else size(peak), "" if error is None else f"{error:.0e}"]
 
 
+def _contenders(chosen: list[str], result: Result, backend: str, titles: dict[str, str]) -> Iterator[list[str]]:
+    """A row for each: its times and memory, or what became of it."""
+    for name, found in result.get("contenders", {}).items():
+        cells = _contender(found, result["contenders"]["gattn"])
+        if found["status"] != "green":
+            cells[0] = found["status"]
+        yield [*chosen, f"gattn ({backend})" if name == "gattn" else titles.get(name, name), *cells]
+
+
+_TIMES = ("", "forward", "/ gattn", "+ backward", "/ gattn", "peak memory", "error")
+
+
 def layers(results: Results) -> str:
-    """Every contender of every problem: a row, or what became of it."""
-    rows = []
+    """Every contender of every problem."""
+    rows: list[list[str]] = []
     for chosen, result in _of(results, "layers"):
-        for name, found in result.get("contenders", {}).items():
-            cells = _contender(found, result["contenders"]["gattn"])
-            if found["status"] != "green":
-                cells[0] = found["status"]
-            title = f"gattn ({result['backend']})" if name == "gattn" else TITLES.get(name, name)
-            rows.append([*chosen, title, *cells])
-    header = ["layer", "graph", "dtype", "", "forward", "/ gattn", "+ backward", "/ gattn", "peak memory", "error"]
-    return markdown(header, rows) if rows else ""
+        rows += _contenders(chosen, result, result.get("backend", ""), TITLES)
+    return markdown(["layer", "graph", "dtype", *_TIMES], rows) if rows else ""
+
+
+def ragged(results: Results) -> str:
+    """Every contender of every batch of graphs."""
+    rows: list[list[str]] = []
+    for (step, backend, *chosen), result in _of(results, "ragged"):
+        if step == "speed":
+            rows += _contenders(chosen, result, backend, BATCH_TITLES)
+    return markdown(["batch", "dtype", *_TIMES], rows) if rows else ""
 
 
 def page(data: dict[str, Any], late: list[str]) -> str:
@@ -119,6 +135,7 @@ def page(data: dict[str, Any], late: list[str]) -> str:
         ("Host time of a call, forward and backward", host(results)),
         ("Published shapes: dot score, 1 × 128, fp16, forward", published(results)),
         ("Layers", layers(results)),
+        ("All-pairs attention over batches of graphs", ragged(results)),
     ):
         if text:
             parts += [f"## {title}", text]

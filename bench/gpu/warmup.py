@@ -19,7 +19,7 @@ def _run(name: str, dtype: str, heads: int, channels: int, device: str, backend:
 
 def _jobs(context: Context) -> Iterator[Job]:
     place = str(context.device), context.timed("triton")
-    for name in small.NAMES:
+    for name in small.names("triton"):
         yield Job(f"warm-up/{name}", _run, (name, "fp32", small.HEADS, small.CHANNELS, *place))
     case = GraphCase("", "", "", 0, 0)  # for the benchmarks' heads and channels
     for layer in OPS:

@@ -205,8 +205,8 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
 _TENSORS = "Tensor q, Tensor k, Tensor v, Tensor? hop, Tensor ptr, Tensor? distance, Tensor? seed"
 _NUMBERS = "float scale, float gamma, float slope, float dropout_p, str backend"
 _ragged_backward = register(
-    f"ragged_attention_backward({_TENSORS}, Tensor row_stats, Tensor? out, Tensor grad_out, {_NUMBERS}, bool[] needs) -> "
-    f"(Tensor, Tensor, Tensor, Tensor)",
+    f"ragged_attention_backward({_TENSORS}, Tensor row_stats, Tensor? out, Tensor grad_out, {_NUMBERS}, "
+    f"bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_kernel,
     cuda=True,
     fake=_backward_fake,

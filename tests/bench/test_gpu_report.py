@@ -16,6 +16,7 @@ import torch
 from gattn.bench import gate
 from gattn.bench.gpu import (
     bandwidth,
+    batches,
     cases,
     choices,
     cli,
@@ -26,6 +27,7 @@ from gattn.bench.gpu import (
     ops,
     problems,
     published,
+    ragged,
     runner,
     small,
     table,
@@ -208,7 +210,7 @@ def test_times(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["slow"]["median"] > 0.002 > found["quick"]["median"]
 
 
-@pytest.mark.parametrize("name", small.NAMES)
+@pytest.mark.parametrize("name", small.names("triton"))
 def test_small_calls(name: str) -> None:
     """They have hubs in both directions, and run on the CPU too."""
     _, graph = small.graph_of(CPU)
@@ -240,6 +242,7 @@ def test_the_page(tmp_path: Path) -> None:
         "host/cuda/gat": green(op=_summary(5e-5), function=_summary(4e-5), native=_summary(3e-5)),
         "published/triton/cora": green(forward=_summary(2e-5), published=1.9e-5),
         "layers/gat/arxiv-rmat/fp32": green(contenders=contenders, backend="cuda"),
+        "ragged/speed/triton/molecules/bf16": green(contenders={"gattn": own, "flex": peer}),
     }
     text = table.page({"machine": FACTS, "results": results}, ["layers/gat/cora-uniform/fp32"])
     assert "# abacus" in text
@@ -251,6 +254,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert "| gattn (cuda) | 1 ms |" in text
     assert "| PyG eager | 4 ms | 4.0× | 30 ms | 10.0× | 5 MB |" in text
     assert "| PyG torch.compile | out of memory |" in text
+    assert "| molecules | bf16 | FlexAttention | 4 ms | 4.0× |" in text
     assert "transformer | arxiv-rmat" not in text
     assert "No time was left for 1 tasks" in text
 
@@ -294,6 +298,39 @@ def test_other_speeds_in_a_dry_run(module: Any, context: Context) -> None:
         context.results[f"determinism/triton/{op}"] = green()
         context.results.update({f"numerics/triton/{op}/{dtype}": green() for dtype in ("fp32", "fp16")})
     assert all(task.run() == skipped("dry run: ran on the CPU backend, nothing timed") for task in tasks)
+
+
+@pytest.mark.parametrize("name", ["molecules", "clusters-dropout"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_batches_in_a_dry_run(name: str, dtype: str, context: Context) -> None:
+    """Padded attention has the op's numbers; no time is kept, and none is taken before the numbers were found right."""
+    of = f"triton/{name}/{dtype}"
+    tasks = {task.key: task for task in ragged.STEP.tasks(context)}
+    assert "has not been checked" in tasks[f"ragged/speed/{of}"].run()["reason"]
+    assert ragged._check(name, dtype, "cpu", context)["status"] == "green"
+    context.results = {f"ragged/numerics/{of}": green()}
+    assert tasks[f"ragged/speed/{of}"].run() == skipped("dry run: ran on the CPU backend, nothing timed")
+
+
+def test_wrong_numbers_of_a_batch_are_red(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
+    op, forward = batches.by_gattn, {}
+
+    def wrong(problem: batches.Problem, backend: str | None) -> Any:
+        forward[backend] = op(problem, backend)
+        return lambda **leaves: forward[backend](**leaves) * (1.0 if backend == "reference" else 1.001)
+
+    monkeypatch.setattr(batches, "by_gattn", wrong)
+    result = ragged._check("mixed", "fp32", "cpu", context)
+    assert result["status"] == "red"
+    assert "out 1.0e-03" in result["reason"]
+
+
+def test_padding_leaves_pairs_where_they_are(context: Context) -> None:
+    """Distances of the first graph lie in a corner of the padded ones."""
+    problem = batches.Problem.build(batches.reduced(batches.CASES["mixed"]), torch.float64, CPU)
+    exact = problem.step(batches.by_gattn(problem, "reference"))
+    for name, value in problem.step(batches.padded(problem)).items():
+        torch.testing.assert_close(value, exact[name])
 
 
 def test_names_of_devices() -> None:

@@ -1,12 +1,24 @@
-"""Launches the kernels as on a GPU, with a driver that runs nothing, for graphs of many sizes."""
+"""Launches the kernels as on a GPU, with a driver that runs nothing, for graphs and batches of many sizes."""
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
 import triton
-from gattn.kernels import attention, d_pass, forward, reductions, source_pass, target_pass
+from gattn.kernels import (
+    attention,
+    d_pass,
+    forward,
+    ragged,
+    ragged_backward,
+    ragged_forward,
+    ragged_pairs,
+    reductions,
+    source_pass,
+    target_pass,
+)
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import CompiledKernel
@@ -23,6 +35,12 @@ KERNELS = {
     "target": target_pass.target_kernel,
     "source": source_pass.source_kernel,
     "programs": reductions.sum_programs_kernel,
+}
+#: And how often batches of graphs compile them: the backward's once over queries and once over keys.
+RAGGED = {
+    ragged_pairs.pair_ptr_kernel: 1,
+    ragged_forward.ragged_forward_kernel: 1,
+    ragged_backward.ragged_backward_kernel: 2,
 }
 
 
@@ -64,6 +82,16 @@ def _run(nodes: int, edges: int) -> None:
     )
 
 
+def _run_ragged(sizes: tuple[int, ...]) -> None:
+    ptr = torch.tensor([0, *accumulate(sizes)])
+    q, hop = torch.randn(sum(sizes), 2, 16).bfloat16(), torch.randn(2)
+    wide, stats = q.float(), torch.empty(len(q), 2, 2)
+    distance = torch.zeros(sum(n * n for n in sizes), dtype=torch.int16)
+    inputs, numbers = ragged.Inputs(q, q, q, hop, ptr, distance, None), ragged.Numbers(0.25, 0.6, 0.0, 0.0)
+    ragged.forward(inputs, numbers, q, stats, wide)
+    ragged.backward(inputs, numbers, ragged.Saved(stats, wide, q), q, q, q, hop)
+
+
 def main() -> None:
     driver.set_active(NoDriver())
     CompiledKernel._init_handles = _keep_off
@@ -74,6 +102,10 @@ def main() -> None:
     compiled = {name: len(kernel.device_caches[0][0]) for name, kernel in KERNELS.items()}
     assert compiled == expected, compiled
     assert {f"{name}_kernel" for name in KERNELS} - {"programs_kernel"} <= {*launched}, launched
+    for sizes in ((50, 3000), (49,), (64, 128), (65, 0, 127, 1)):
+        _run_ragged(sizes)
+    compiled = {kernel: len(kernel.device_caches[0][0]) for kernel in RAGGED}
+    assert compiled == RAGGED, compiled
 
 
 if __name__ == "__main__":
