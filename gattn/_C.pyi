@@ -104,6 +104,30 @@ def gat_layer_backward(
     threads: int,
     /,
 ) -> None: ...
+def node_terms(
+    x: _Exported,
+    att_src: _Exported | None,
+    att_dst: _Exported | None,
+    a_src: _Exported | None,
+    a_dst: _Exported | None,
+    norm: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
+def node_terms_backward(
+    x: _Exported,
+    att_src: _Exported | None,
+    att_dst: _Exported | None,
+    norm: _Exported | None,
+    grad_a_src: _Exported | None,
+    grad_a_dst: _Exported | None,
+    grad_norm: _Exported | None,
+    grad_x: _Exported,
+    grad_att_src: _Exported | None,
+    grad_att_dst: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
 def attention_forward(
     graph: _Exported,
     inputs: dict[str, _Exported],

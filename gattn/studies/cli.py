@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--overwrite", action="store_true", help="replace the study in the output folder")
         command.add_argument("--quick", action="store_true", help="a small grid on embedded data, under three minutes")
+        command.add_argument(
+            "--publish", type=Path, metavar="FOLDER", help="write the report as Markdown too, with figures and results"
+        )
         command.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -92,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
         return 128 + signal.Signals(stop.signal)
     finally:
         _report(study, settings, folder)
+    if args.publish:
+        from gattn.studies.publish import publish
+
+        results = folder.read()
+        name = args.study if args.backend == "gattn" else f"{args.study}-{args.backend}"
+        publish(args.publish, name, study.TITLE, study.sections(protocol, results), settings, results)
     if args.json:
         print_json({**settings, "results": folder.read()})
     else:

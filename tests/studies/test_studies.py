@@ -65,6 +65,20 @@ def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys
     assert '"lr":' in page
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_results_are_published(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
+    assert _study(name, tmp_path / "s", "--publish", str(tmp_path / "docs")) == 0
+    page = (tmp_path / "docs" / f"{name}.md").read_text()
+    figures = re.findall(r"!\[.+\]\((.+)\)", page)
+    assert figures
+    assert all((tmp_path / "docs" / file).read_bytes().startswith(b"\x89PNG") for file in figures)
+    data = json.loads((tmp_path / "docs" / f"{name}.json").read_text())
+    assert data["results"] == _results(tmp_path / "s")
+    assert data["sessions"]
+    assert data["protocol"]["lr"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // Dropout's factors, by the edges' ids alone: see common/philox.h.
 #pragma once
 
+#include "../../common/graph_layout.h"
 #include "../../common/philox.h"
 #include "vec.h"
 
