@@ -6,10 +6,11 @@
 
 namespace gattn {
 
-void bind_attention(py::module_& module);  // bindings_attention.cpp
-void bind_nodes(py::module_& module);      // bindings_nodes.cpp
-void bind_ragged(py::module_& module);     // bindings_ragged.cpp
-void bind_cuda(py::module_& module);       // cuda/bindings.cpp
+void bind_activation(py::module_& module);  // bindings_activation.cpp
+void bind_attention(py::module_& module);   // bindings_attention.cpp
+void bind_nodes(py::module_& module);       // bindings_nodes.cpp
+void bind_ragged(py::module_& module);      // bindings_ragged.cpp
+void bind_cuda(py::module_& module);        // cuda/bindings.cpp
 
 namespace {
 
@@ -265,6 +266,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
+  bind_activation(module);
   bind_attention(module);
   bind_nodes(module);
   bind_ragged(module);

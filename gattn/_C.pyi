@@ -128,6 +128,19 @@ def node_terms_backward(
     threads: int,
     /,
 ) -> None: ...
+def activation_stats(
+    x: _Exported,
+    thresholds: _Exported,
+    edges: _Exported,
+    largest: _Exported,
+    median: _Exported,
+    ratio: _Exported,
+    sums: _Exported,
+    counts: _Exported,
+    extremes: _Exported,
+    threads: int,
+    /,
+) -> None: ...
 def attention_forward(
     graph: _Exported,
     inputs: dict[str, _Exported],

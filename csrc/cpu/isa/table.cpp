@@ -74,6 +74,6 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
 extern const Kernels table;
 const Kernels table = {GATTN_STRING(GATTN_ISA), gat_forward,       gat_backward,       node_terms,
                        node_terms_backward,     attention_forward, attention_backward, first_largest,
-                       ragged_forward,          ragged_backward,   gather_limit};
+                       ragged_forward,          ragged_backward,   activation_stats,   gather_limit};
 
 }  // namespace gattn::cpu::GATTN_ISA
