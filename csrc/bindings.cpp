@@ -6,9 +6,11 @@
 
 namespace gattn {
 
-void bind_attention(py::module_& module);  // bindings_attention.cpp
-void bind_nodes(py::module_& module);      // bindings_nodes.cpp
-void bind_cuda(py::module_& module);       // cuda/bindings.cpp
+void bind_activation(py::module_& module);  // bindings_activation.cpp
+void bind_attention(py::module_& module);   // bindings_attention.cpp
+void bind_nodes(py::module_& module);       // bindings_nodes.cpp
+void bind_ragged(py::module_& module);      // bindings_ragged.cpp
+void bind_cuda(py::module_& module);        // cuda/bindings.cpp
 
 namespace {
 
@@ -264,8 +266,10 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
+  bind_activation(module);
   bind_attention(module);
   bind_nodes(module);
+  bind_ragged(module);
   module.attr("cuda_compiler") = GATTN_CUDA_COMPILER;
   module.attr("no_cuda") = GATTN_NO_CUDA;
   if constexpr (sizeof(GATTN_NO_CUDA) == 1) bind_cuda(module);

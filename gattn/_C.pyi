@@ -128,6 +128,19 @@ def node_terms_backward(
     threads: int,
     /,
 ) -> None: ...
+def activation_stats(
+    x: _Exported,
+    thresholds: _Exported,
+    edges: _Exported,
+    largest: _Exported,
+    median: _Exported,
+    ratio: _Exported,
+    sums: _Exported,
+    counts: _Exported,
+    extremes: _Exported,
+    threads: int,
+    /,
+) -> None: ...
 def attention_forward(
     graph: _Exported,
     inputs: dict[str, _Exported],
@@ -144,6 +157,38 @@ def attention_backward(
     seed: int,
     saved: dict[str, _Exported],
     gradients: dict[str, _Exported],
+    threads: int,
+    /,
+) -> None: ...
+def ragged_forward(
+    q: _Exported,
+    k: _Exported,
+    v: _Exported,
+    ptr: _Exported,
+    distance: _Exported | None,
+    hop: _Exported | None,
+    numbers: tuple[float, ...],
+    seed: int,
+    out: _Exported,
+    row_stats: _Exported,
+    threads: int,
+    /,
+) -> None: ...
+def ragged_backward(
+    q: _Exported,
+    k: _Exported,
+    v: _Exported,
+    ptr: _Exported,
+    distance: _Exported | None,
+    hop: _Exported | None,
+    numbers: tuple[float, ...],
+    seed: int,
+    row_stats: _Exported,
+    grad_out: _Exported,
+    grad_q: _Exported | None,
+    grad_k: _Exported | None,
+    grad_v: _Exported | None,
+    grad_hop: _Exported | None,
     threads: int,
     /,
 ) -> None: ...

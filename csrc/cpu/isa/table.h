@@ -14,6 +14,9 @@ void node_terms_backward(const Problem&, int64_t nodes, const void* x, const Nod
 void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&);
 void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
 void first_largest(const Problem&, const void* values, int64_t* first);
+void ragged_forward(const RaggedProblem&, const RaggedOutputs&);
+void ragged_backward(const RaggedProblem&, const RaggedSaved&, const RaggedGradients&);
+void activation_stats(const ActivationProblem&, const ActivationOutputs&);
 void gather_limit(const Problem&, const void* x, void* out);
 
 // Calls function with a zero of the type to accumulate in; the storage type only matters inside the row operations
