@@ -2,5 +2,6 @@
 
 from gattn.reference.dropout import dropout_mask
 from gattn.reference.scores import dot, edge_softmax, gat, gat_layer, gatv2, gt
+from gattn.reference.shortest_path import shortest_path
 
-__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt"]
+__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt", "shortest_path"]
