@@ -59,12 +59,17 @@ def shortest_path(edge_index: Tensor, ptr: Tensor, *, unreachable: int = 510) ->
             f"Expected 'ptr' on the device of 'edge_index', '{edge_index.device}' (got '{ptr.device}'). Move one of "
             f"them."
         )
+    check_unreachable(unreachable)
+    distance: Tensor = _shortest_path(edge_index, ptr, unreachable)
+    return distance
+
+
+def check_unreachable(unreachable: int) -> None:
+    """Raises TypeError unless it is an int, ValueError unless int16 holds it as a distance."""
     if not isinstance(unreachable, int) or isinstance(unreachable, bool):
         raise TypeError(f"Expected 'unreachable' to be an int (got '{type(unreachable).__name__}').")
     if not 0 <= unreachable <= LARGEST:
         raise ValueError(f"Expected 'unreachable' in [0, {LARGEST}], which int16 holds (got {unreachable}).")
-    distance: Tensor = _shortest_path(edge_index, ptr, unreachable)
-    return distance
 
 
 def _kernel(edge_index: Tensor, ptr: Tensor, unreachable: int) -> Tensor:
