@@ -9,6 +9,7 @@ from gattn.ops.gat_layer import gat_layer
 from gattn.ops.gatv2 import gatv2
 from gattn.ops.gt import gt
 from gattn.ops.ragged_attention import ragged_attention
+from gattn.ops.shortest_path import shortest_path
 from gattn.reference.dropout import dropout_mask
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "gatv2",
     "gt",
     "ragged_attention",
+    "shortest_path",
 ]
