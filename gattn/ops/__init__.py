@@ -7,6 +7,7 @@ from gattn.ops.gat import gat
 from gattn.ops.gat_layer import gat_layer
 from gattn.ops.gatv2 import gatv2
 from gattn.ops.gt import gt
+from gattn.ops.ragged_attention import ragged_attention
 from gattn.reference.dropout import dropout_mask
 
-__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt"]
+__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt", "ragged_attention"]
