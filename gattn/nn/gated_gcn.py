@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch_geometric.nn.conv import MessagePassing
 
 
-class GatedGCNConv(MessagePassing):
+class GatedGCNConv(MessagePassing):  # type: ignore[misc]  # torch_geometric has no types
     r"""The GatedGCN layer of Dwivedi et al., *Benchmarking graph neural networks*, JMLR 2023, arXiv 2003.00982.
 
     .. math::
@@ -43,7 +43,19 @@ class GatedGCNConv(MessagePassing):
                 part.reset_parameters()
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None) -> Tensor:
-        """``[N, channels]`` from ``x`` ``[N, channels]``, ``edge_index`` ``[2, E]``, ``edge_attr`` ``[E, edge_dim]``."""
+        """Applies the layer.
+
+        Args:
+            x: ``[N, channels]``.
+            edge_index: ``[2, E]``, row 0 sources.
+            edge_attr: ``[E, edge_dim]``.
+
+        Returns:
+            ``[N, channels]``.
+
+        Raises:
+            ValueError: Edge features are missing, or there are some and ``edge_dim`` is ``None``.
+        """
         if (edge_attr is None) != (self.lin_edge is None):
             got, wanted = "none" if edge_attr is None else list(edge_attr.shape), self.edge_dim or "none"
             raise ValueError(f"Expected edge features of width {wanted}, as edge_dim says (got {got}).")
@@ -55,7 +67,7 @@ class GatedGCNConv(MessagePassing):
         update = self.norm(self.lin_root(x) + weighted / (gates + 1e-6)).relu()
         return x + F.dropout(update, self.dropout, self.training)
 
-    def message(self, target_i: Tensor, source_j: Tensor, value_j: Tensor, edge: Optional[Tensor]) -> Tensor:
+    def message(self, target_i: Tensor, source_j: Tensor, value_j: Tensor, edge: Tensor | None) -> Tensor:
         gate = target_i + source_j if edge is None else target_i + source_j + edge
         gate = gate.sigmoid()
         return torch.cat([gate * value_j, gate], dim=1)

@@ -10,17 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gattn.studies.depth import Published, depth_panel, depth_table, gradient_norms, gradient_panel, percent
 from gattn.studies.loop import Loop
-from gattn.studies.nodes import (
-    Published,
-    accuracy,
-    depth_panel,
-    depth_table,
-    gradient_norms,
-    gradient_panel,
-    node_data,
-    percent,
-)
+from gattn.studies.nodes import accuracy, node_data
 from gattn.studies.page import Section
 from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError

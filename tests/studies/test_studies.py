@@ -14,7 +14,8 @@ import torch
 from gattn.cli import main
 from gattn.studies import balance, lipschitz
 from gattn.studies.cli import STUDIES
-from gattn.studies.nodes import depth_table, node_data
+from gattn.studies.depth import depth_table
+from gattn.studies.nodes import node_data
 from gattn.studies.plan import grid_keys
 
 TINY = {

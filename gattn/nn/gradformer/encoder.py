@@ -94,7 +94,7 @@ class NodeEncoder(nn.Module):
         x: Tensor = self.features(data.x)
         if self.encodings is None:
             return x
-        found = data[self.encoding] if self.encoding in data else None
+        found = getattr(data, self.encoding, None)
         if found is None or found.dim() != 2 or found.size(1) != self.encoding_channels:
             got = "none" if found is None else list(found.shape)
             raise ValueError(

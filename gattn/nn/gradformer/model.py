@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -101,7 +102,7 @@ class Gradformer(nn.Module):
         self.edges = (
             None if edge_channels is None else FeatureEncoder(edge_encoder, edge_channels, channels, "edge_attr")
         )
-        self.layers = nn.ModuleList()
+        blocks = []
         for _ in range(layers):
             conv = _message_passing(mpnn, channels, edge_channels is not None)
             block = GradformerLayer(
@@ -115,14 +116,15 @@ class Gradformer(nn.Module):
             )
             if share_hops and attention == "decay":
                 decay["hop"] = block.attention.hop  # the next layers' too
-            self.layers.append(block)
+            blocks.append(block)
+        self.layers = nn.ModuleList(blocks)
         self.head = _head(head, channels, out_channels)
 
     @property
     def hops(self) -> Tensor:
-        """The hops now, ``[1, heads]`` where all layers share them, else ``[layers, heads]``; ``[0, heads]`` without."""
-        blocks = list(self.layers)[:1] if self.share_hops else self.layers
-        found = [block.attention.hop.detach() for block in blocks if block.attention.hop is not None]
+        """The hops now: ``[1, heads]`` if all layers share them, else ``[layers, heads]``; ``[0, heads]`` without."""
+        attentions: list[Any] = [layer.attention for layer in self.layers if self.attention == "decay"]
+        found = [attention.hop.detach() for attention in attentions[: 1 if self.share_hops else None]]
         return torch.stack(found) if found else torch.empty(0, self.heads)
 
     def reset_parameters(self) -> None:
@@ -143,14 +145,22 @@ class Gradformer(nn.Module):
         """
         x = self.nodes(data)
         edge_attr = None if self.edges is None else self.edges(data.edge_attr)
-        distance = data.distance if self.attention == "decay" and "distance" in data else None
-        ptr = graph_offsets(x, data.ptr if "ptr" in data else None, None)
+        distance = getattr(data, "distance", None)
+        ptr = graph_offsets(x, getattr(data, "ptr", None), None)
         for layer in self.layers:
             x = layer(x, data.edge_index, ptr, distance, edge_attr=edge_attr)
         if self.pool is not None:
             x = segment(x, ptr, POOLS[self.pool])
         scores: Tensor = self.head(x)
         return scores
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Refuses different hops for layers that share them: the last layer's would silently be everybody's."""
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        names = [f"{prefix}layers.{i}.attention.hop" for i in range(len(self.layers))]
+        hops = [state_dict[name] for name in names if name in state_dict]
+        if self.share_hops and any(not torch.equal(hop, hops[0]) for hop in hops):
+            others[-1].append(f"{prefix or 'the model'}: a hop for every layer, but share_hops=True.")
 
 
 def _message_passing(mpnn: MPNN | None, channels: int, has_edges: bool) -> nn.Module | None:
@@ -166,7 +176,8 @@ def _message_passing(mpnn: MPNN | None, channels: int, has_edges: bool) -> nn.Mo
     if mpnn == "gatedgcn":
         return GatedGCNConv(channels, channels if has_edges else None)
     mlp = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
-    return GINEConv(mlp) if has_edges else GINConv(mlp)
+    conv: nn.Module = GINEConv(mlp) if has_edges else GINConv(mlp)
+    return conv
 
 
 def _head(kind: str, channels: int, out_channels: int) -> nn.Module:
