@@ -22,6 +22,7 @@ from gattn.terminal import UsageError
 from gattn.train.data import FAMILIES
 
 TITLE = "Balanced initialisation: how deep GATv2 networks train"
+UNIT = "layer-epoch"
 INITS = ("xavier", "balanced-xavier", "balanced-orthogonal")
 NAMES = {"xavier": "Xavier", "balanced-xavier": "balanced Xavier", "balanced-orthogonal": "balanced orthogonal"}
 

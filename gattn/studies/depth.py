@@ -14,8 +14,8 @@ from gattn.figure import Panel
 from gattn.studies.page import Table
 from gattn.studies.plan import Result
 
-#: Numbers by depth that others published.
-Published = dict[int, float]
+#: Numbers by depth that others report: a mean, or a mean and a standard deviation.
+Published = Mapping[int, float | tuple[float, float]]
 _COLOURS = ("#0b6e99", "#d9730d", "#4d7c0f", "#9d174d", "#6d28d9", "#444444")
 
 
@@ -34,11 +34,11 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
 
-def by_depth(results: Sequence[Result], what: str) -> dict[int, list[float]]:
-    """The number named ``what`` of every seed, by depth; NaN where it was not finite."""
+def by_depth(results: Sequence[Result], what: str, axis: str = "depth") -> dict[int, list[float]]:
+    """The number named ``what`` of every seed, by depth or another ``axis`` of the grid; NaN where not finite."""
     found: dict[int, list[float]] = {}
-    for result in sorted(results, key=lambda result: (result["depth"], result["seed"])):
-        found.setdefault(result["depth"], []).append(_number(result[what]))
+    for result in sorted(results, key=lambda result: (result[axis], result["seed"])):
+        found.setdefault(result[axis], []).append(_number(result[what]))
     return found
 
 
@@ -50,23 +50,34 @@ def depth_table(
     lines: Mapping[str, Sequence[Result]],
     what: str,
     show: Callable[[float, float], str],
-    published: Mapping[str, Published],
+    others: Mapping[str, Mapping[str, Published]],
+    axis: str = "depth",
 ) -> Table:
-    """A row a line, a column a depth; under each row what was published. Diverged runs are counted, not averaged."""
-    curves = {name: by_depth(results, what) for name, results in lines.items()}
-    depths = sorted({depth for curve in curves.values() for depth in curve})
+    """A row a line, a column a depth. Diverged runs are counted, not averaged.
+
+    Args:
+        lines: Results by the name of their line.
+        what: The number to show.
+        show: Its mean and standard deviation as text.
+        others: What others report of the lines, by what it is called (say ``"published"``): rows under the line's.
+        axis: What has a column, if not the depth.
+    """
+    curves = {name: by_depth(results, what, axis) for name, results in lines.items()}
+    columns = sorted({place for curve in curves.values() for place in curve})
     rows, quoted = [], set()
     for name, curve in curves.items():
-        rows.append([name, *(_cell(curve[d], show) if d in curve else "–" for d in depths)])
-        if any(depth in published.get(name, {}) for depth in depths):
-            quoted.add(f"{name}, published")
-            rows.append(
-                [
-                    f"{name}, published",
-                    *(show(published[name][d], 0.0) if d in published[name] else "–" for d in depths),
-                ]
-            )
-    return Table(["depth", *map(str, depths)], rows, frozenset(quoted))
+        rows.append([name, *(_cell(curve[place], show) if place in curve else "–" for place in columns)])
+        for source, reports in others.items():
+            report = reports.get(name, {})
+            if any(place in report for place in columns):
+                quoted.add(f"{name}, {source}")
+                cells = (show(*_mean(report[place])) if place in report else "–" for place in columns)
+                rows.append([f"{name}, {source}", *cells])
+    return Table([axis, *map(str, columns)], rows, frozenset(quoted))
+
+
+def _mean(reported: float | tuple[float, float]) -> tuple[float, float]:
+    return reported if isinstance(reported, tuple) else (reported, 0.0)
 
 
 def _cell(values: Sequence[float], show: Callable[[float, float], str]) -> str:
@@ -94,7 +105,7 @@ def depth_panel(
             axes.plot(list(curve), means, marker="o", color=colour, label=name)
             axes.fill_between(list(curve), means - deviations, means + deviations, color=colour, alpha=0.15, lw=0)
             if published.get(name):
-                values = [value * scale for value in published[name].values()]
+                values = [_mean(value)[0] * scale for value in published[name].values()]
                 axes.plot(list(published[name]), values, color=colour, ls="--", lw=1)
         axes.set(xlabel="depth", ylabel=label)
         axes.legend(frameon=False, fontsize=8)

@@ -19,6 +19,7 @@ from gattn.terminal import UsageError
 from gattn.train.data import NodeData
 
 TITLE = "LipschitzNorm: how deep attention networks train"
+UNIT = "layer-epoch"
 MODELS = ("gat", "gat-pairnorm", "gat-lip", "gt-lip")
 NAMES = {"gat": "GAT", "gat-pairnorm": "GAT + PairNorm", "gat-lip": "GAT-Lip", "gt-lip": "GT-Lip"}
 
@@ -201,7 +202,7 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 f"and milliseconds a training epoch. Dashed and in italics: published (5 runs; Cora's curves are read "
                 f"off a figure).",
                 [
-                    depth_table(lines, "test_accuracy", percent, published),
+                    depth_table(lines, "test_accuracy", percent, {"published": published}),
                     depth_table(lines, "ms_per_epoch", lambda mean, _: f"{mean:.1f}", {}),
                 ],
                 [

@@ -49,7 +49,7 @@ def _cached_copy(family: str, name: str) -> Path:
         say(f"copying {source} to {cache / source.name}")
         with tempfile.TemporaryDirectory(dir=cache) as scratch:  # then one rename: never half a copy
             copy = Path(scratch) / source.name
-            for file in (source / "raw").rglob("*"):
+            for file in (*source.iterdir(), *(source / "raw").rglob("*")):
                 if file.is_file():  # the contents only: the original's folders may be read-only
                     place = copy / file.relative_to(source)
                     place.parent.mkdir(parents=True, exist_ok=True)

@@ -145,14 +145,18 @@ class Gradformer(nn.Module):
         """
         x = self.nodes(data)
         edge_attr = None if self.edges is None else self.edges(data.edge_attr)
-        distance = getattr(data, "distance", None)
         ptr = graph_offsets(x, getattr(data, "ptr", None), None)
+        distance = self.distances(data, ptr)
         for layer in self.layers:
             x = layer(x, data.edge_index, ptr, distance, edge_attr=edge_attr)
         if self.pool is not None:
             x = segment(x, ptr, POOLS[self.pool])
         scores: Tensor = self.head(x)
         return scores
+
+    def distances(self, data: Data, ptr: Tensor) -> Any:
+        """What every block's attention is given for ``distance``."""
+        return getattr(data, "distance", None)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
         """Refuses different hops for layers that share them: the last layer's would silently be everybody's."""
