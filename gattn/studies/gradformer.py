@@ -12,9 +12,10 @@ from torch_geometric.loader import DataLoader
 
 from gattn.nn import Gradformer
 from gattn.studies.depth import gradient_norms
+from gattn.studies.generated import GENERATED
 from gattn.studies.gradformer_report import NAMES, sections
 from gattn.studies.gradformer_settings import METRICS, SETTINGS, Setting
-from gattn.studies.graphs import GraphSet, base_name, batches, graph_set
+from gattn.studies.graphs import GraphSet, batches, graph_set, parse_name
 from gattn.studies.loop import Loop
 from gattn.studies.padded import PaddedGradformer
 from gattn.studies.plan import Result, Run, bounded, grid_keys
@@ -86,9 +87,11 @@ def runs(protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
             raise UsageError(f"unknown model {model!r}; expected some of {', '.join(MODELS)}")
     found = []
     for key in grid_keys(grid):
-        setting = SETTINGS[base_name(key["dataset"])]
-        nodes = setting.nodes * key["fraction"] / 100 / 1000
-        found.append(Run(key, protocol["epochs"] or setting.epochs, size=max(1, round(nodes))))
+        name, size = parse_name(key["dataset"])
+        thousands = SETTINGS[name].nodes / 1000 * key["fraction"] / 100
+        if size:
+            thousands *= size / GENERATED[name][1]
+        found.append(Run(key, protocol["epochs"] or SETTINGS[name].epochs, max(1, round(thousands))))
     return found
 
 
@@ -118,7 +121,7 @@ def network(data: GraphSet, run: Run, protocol: dict[str, Any], setting: Setting
 def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
     """Trains to the last epoch, or until the loss is no finite number; the epoch of the best validation counts."""
     dataset, seed = run.key["dataset"], run.key["seed"]
-    setting = SETTINGS[base_name(dataset)]
+    setting = SETTINGS[parse_name(dataset)[0]]
     data = graph_set(dataset, protocol["root"], setting.encoding)
     parts = data.split(seed, run.key["fraction"])
     size = protocol["batch"] or setting.batch

@@ -8,7 +8,7 @@ from typing import Any
 from gattn.figure import Panel
 from gattn.studies.depth import Published, depth_panel, depth_table, gradient_panel, spread
 from gattn.studies.gradformer_settings import METRICS, SETTINGS
-from gattn.studies.graphs import base_name
+from gattn.studies.graphs import parse_name
 from gattn.studies.page import Section, Table
 from gattn.studies.plan import Result
 
@@ -47,10 +47,10 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
 
 def _by_depth(dataset: str, fraction: int, protocol: dict[str, Any], results: list[Result]) -> Section:
     results = [r for r in results if r["fraction"] == fraction]
-    name, lines = base_name(dataset), _lines(results)
+    (name, size), lines = parse_name(dataset), _lines(results)
     setting = SETTINGS[name]
     metric = METRICS[setting.metric]
-    whole = fraction == 100 and dataset == name  # what the paper trained on
+    whole = fraction == 100 and not size  # what the paper trained on
     published = PUBLISHED.get(name, {}) if whole else {}
     others = {"published": published, "third party": THIRD_PARTY.get(name, {}) if whole else {}}
     seeds, deepest = len({r["seed"] for r in results}), max(r["depth"] for r in results)
@@ -78,7 +78,7 @@ def _by_depth(dataset: str, fraction: int, protocol: dict[str, Any], results: li
 
 
 def _by_fraction(dataset: str, results: list[Result]) -> Section:
-    metric = METRICS[SETTINGS[base_name(dataset)].metric]
+    metric = METRICS[SETTINGS[parse_name(dataset)[0]].metric]
     tables = [
         depth_table(_lines([r for r in results if r["depth"] == depth]), "test", metric.show, {}, "fraction")
         for depth in sorted({r["depth"] for r in results})

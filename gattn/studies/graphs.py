@@ -66,8 +66,8 @@ def batches(graphs: Sequence[Data], size: int) -> list[Any]:
     return [Batch.from_data_list(list(graphs[i : i + size])) for i in range(0, len(graphs), size)]
 
 
-def base_name(dataset: str) -> str:
-    """``dataset`` as the tables have it: a generated one's without its size.
+def parse_name(dataset: str) -> tuple[str, int]:
+    """``CLUSTER:1200`` is the name as the tables have it, and the number of graphs; 0 for as many as were published.
 
     Raises:
         UsageError: There is no such data set.
@@ -80,7 +80,7 @@ def base_name(dataset: str) -> str:
         raise UsageError(f"unknown data set {dataset!r}; expected some of {listed}, with :SIZE for generated ones")
     if colon and (found not in GENERATED or not size.isdecimal() or int(size) < 12):
         raise UsageError(f"data set {dataset!r}: only {' and '.join(GENERATED)} take a size, of at least 12 graphs")
-    return found
+    return found, int(size or 0)
 
 
 @cache
@@ -93,8 +93,8 @@ def graph_set(dataset: str, root: str | None, encoding: Encoding) -> GraphSet:
     require("torch_geometric.datasets", f"data set {dataset!r}")
     with torch.random.fork_rng(devices=[]):  # a run draws the same numbers whether or not it is the first to come here
         torch.manual_seed(0)
-        name, _, size = dataset.partition(":")
-        found = _load(base_name(dataset), int(size or 0), root)
+        name, size = parse_name(dataset)
+        found = _load(name, size, root)
         transform = transforms.Compose([_encode(encoding), ShortestPath()])
         with Progress(len(found.graphs), f"{name} graph") as progress:
             graphs = list(_prepared(found.graphs, transform, progress))
