@@ -7,6 +7,7 @@
 namespace gattn {
 
 void bind_attention(py::module_& module);  // bindings_attention.cpp
+void bind_ragged(py::module_& module);     // bindings_ragged.cpp
 void bind_cuda(py::module_& module);       // cuda/bindings.cpp
 
 namespace {
@@ -262,6 +263,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
   bind_attention(module);
+  bind_ragged(module);
   module.attr("cuda_compiler") = GATTN_CUDA_COMPILER;
   module.attr("no_cuda") = GATTN_NO_CUDA;
   if constexpr (sizeof(GATTN_NO_CUDA) == 1) bind_cuda(module);

@@ -123,6 +123,38 @@ def attention_backward(
     threads: int,
     /,
 ) -> None: ...
+def ragged_forward(
+    q: _Exported,
+    k: _Exported,
+    v: _Exported,
+    ptr: _Exported,
+    distance: _Exported | None,
+    hop: _Exported | None,
+    numbers: tuple[float, ...],
+    seed: int,
+    out: _Exported,
+    row_stats: _Exported,
+    threads: int,
+    /,
+) -> None: ...
+def ragged_backward(
+    q: _Exported,
+    k: _Exported,
+    v: _Exported,
+    ptr: _Exported,
+    distance: _Exported | None,
+    hop: _Exported | None,
+    numbers: tuple[float, ...],
+    seed: int,
+    row_stats: _Exported,
+    grad_out: _Exported,
+    grad_q: _Exported | None,
+    grad_k: _Exported | None,
+    grad_v: _Exported | None,
+    grad_hop: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
 def first_largest(graph: _Exported, values: _Exported, first: _Exported, threads: int, /) -> None: ...
 def gather_limit(graph: _Exported, x: _Exported, out: _Exported, threads: int, /) -> None: ...
 

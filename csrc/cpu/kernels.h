@@ -6,6 +6,7 @@
 #include "../common/attention.h"
 #include "../common/graph_layout.h"
 #include "../common/tensor.h"
+#include "ragged.h"
 
 namespace gattn::cpu {
 
@@ -70,6 +71,8 @@ struct Kernels {
   void (*attention_backward)(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
   // first[i, h] = source of the first in-edge of i whose value [num_src, heads] is the largest; -1 without edges
   void (*first_largest)(const Problem&, const void* values, int64_t* first);
+  void (*ragged_forward)(const RaggedProblem&, const RaggedOutputs&);
+  void (*ragged_backward)(const RaggedProblem&, const RaggedSaved&, const RaggedGradients&);
   // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.
   void (*gather_limit)(const Problem&, const void* x, void* out);
 };

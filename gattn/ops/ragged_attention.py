@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor
 
 from gattn import reference
-from gattn.backends import select_backend
+from gattn.backends import _C, select_backend
+from gattn.exchange import call_core
+from gattn.ops.double_backward import differentiate_backward
+from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.ragged_checks import check_distance, check_negative, check_numbers, check_ptr, check_queries
 from gattn.ops.validation import check_dropout
+from gattn.reference.dropout import accumulate_dtype
 
 #: Backends that compute the op.
-BACKENDS = ("reference",)
+BACKENDS = ("reference", "cpu")
 
 
 def ragged_attention(
@@ -70,17 +78,127 @@ def ragged_attention(
     hop = check_distance(distance, hop, q)
     check_ptr(ptr, q, distance)
     check_negative(distance)
-    select_backend(backend, q.device, among=BACKENDS)
-    return reference.ragged_attention(
-        q,
-        k,
-        v,
-        ptr,
-        distance=distance,
-        hop=hop,
-        gamma=gamma,
-        slope=slope,
-        scale=scale,
-        dropout_p=dropout_p,
-        seed=seed,
+    chosen = select_backend(backend, q.device, among=BACKENDS)
+    numbers = _Numbers(scale, float(gamma), float(slope), float(dropout_p))
+    if chosen == "reference":
+        return _reference(q, k, v, hop, ptr, distance, seed, numbers)
+    out, _ = _ragged(
+        *(x if x is None or x.is_contiguous() else x.contiguous() for x in (q, k, v, hop, ptr, distance)),
+        seed_tensor(dropout_p, seed, q.device),
+        *numbers,
+        chosen,
     )
+    return out  # type: ignore[no-any-return]
+
+
+class _Numbers(NamedTuple):
+    """The op's numbers, in the order of its schema."""
+
+    scale: float
+    gamma: float
+    slope: float
+    dropout_p: float
+
+
+def _reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hop: Tensor | None,
+    ptr: Tensor,
+    distance: Tensor | None,
+    seed: int | Tensor | None,
+    numbers: _Numbers,
+) -> Tensor:
+    return reference.ragged_attention(q, k, v, ptr, distance=distance, hop=hop, seed=seed, **numbers._asdict())
+
+
+# Both ops take the differentiable inputs, what is not differentiable, (the backward) row statistics and the gradient of
+# out, then numbers and the backend.
+_INPUTS = ("q", "k", "v", "hop")
+_SEED = 6
+
+
+def _forward_kernel(*flat: Any) -> tuple[Tensor, ...]:
+    outputs = _forward_fake(*flat)
+    q, k, v, hop, ptr, distance, seed = flat[: _SEED + 1]
+    numbers = tuple(flat[_SEED + 1 : _SEED + 5])
+    threads = torch.get_num_threads()
+    call_core(_C.ragged_forward, q, k, v, ptr, distance, hop, numbers, seed_value(seed), *outputs, threads)
+    return outputs
+
+
+def _forward_fake(q: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    """Room for ``out`` and for row statistics ``[N, 2, H]``: the largest score, and the sum of exponentials above it."""
+    return q.new_empty(q.shape), q.new_empty(q.shape[0], 2, q.shape[1], dtype=accumulate_dtype(q.dtype))
+
+
+def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+    ctx.arguments = flat[_SEED + 1 :]
+    ctx.mark_non_differentiable(outputs[1])
+    ctx.save_for_backward(*flat[: _SEED + 1], outputs[1])
+
+
+def _backward(ctx: Any, grad_out: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    arguments = _SEED + 1 + len(ctx.arguments)
+    if grad_out is None:
+        return (None,) * arguments
+    needs = ctx.needs_input_grad[: len(_INPUTS)]
+    found = _ragged_backward(*ctx.saved_tensors, grad_out.contiguous(), *ctx.arguments, list(needs))
+    return *found, *[None] * (arguments - len(_INPUTS))
+
+
+def _backward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
+    """Room for the gradients, ``None`` for those not asked for."""
+    needs: Sequence[bool] = flat[-1]
+    inputs = flat[: len(_INPUTS)]
+    return tuple(torch.empty_like(x) if x is not None and need else None for x, need in zip(inputs, needs, strict=True))
+
+
+def _backward_kernel(*flat: Any) -> tuple[Tensor | None, ...]:
+    gradients = _backward_fake(*flat)
+    grad_q, grad_k, grad_v, grad_hop = gradients
+    q, k, v, hop, ptr, distance, seed, row_stats, grad_out = flat[: _SEED + 3]
+    numbers = tuple(flat[_SEED + 3 : _SEED + 7])
+    call_core(
+        _C.ragged_backward,
+        *(q, k, v, ptr, distance, hop, numbers, seed_value(seed), row_stats, grad_out),
+        *(grad_q, grad_k, grad_v, grad_hop, torch.get_num_threads()),
+    )
+    return gradients
+
+
+def _setup_double(ctx: Any, flat: tuple[Any, ...], _: Any) -> None:
+    ctx.numbers = _Numbers(*flat[_SEED + 3 : _SEED + 7])
+    ctx.arguments = len(flat)
+    ctx.save_for_backward(*flat[: _SEED + 1], flat[_SEED + 2])
+
+
+def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *inputs, ptr, distance, seed, grad_out = ctx.saved_tensors
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor | None) -> list[Tensor]:
+        return [_reference(q, k, v, hop, ptr, distance, seed, ctx.numbers)]
+
+    *found, by_grad_out = differentiate_backward(forward, inputs, [grad_out], grad_grads)
+    result = [*found, None, None, None, None, by_grad_out]
+    return (*result, *[None] * (ctx.arguments - len(result)))
+
+
+_TENSORS = "Tensor q, Tensor k, Tensor v, Tensor? hop, Tensor ptr, Tensor? distance, Tensor? seed"
+_NUMBERS = "float scale, float gamma, float slope, float dropout_p, str backend"
+_ragged_backward = register(
+    f"ragged_attention_backward({_TENSORS}, Tensor row_stats, Tensor grad_out, {_NUMBERS}, bool[] needs) -> "
+    f"(Tensor, Tensor, Tensor, Tensor)",
+    cpu=_backward_kernel,
+    fake=_backward_fake,
+    setup_context=_setup_double,
+    backward=_double_backward,
+)
+_ragged = register(
+    f"ragged_attention({_TENSORS}, {_NUMBERS}) -> (Tensor, Tensor)",
+    cpu=_forward_kernel,
+    fake=_forward_fake,
+    setup_context=_setup_context,
+    backward=_backward,
+)

@@ -14,6 +14,8 @@ void gat_node_gradients(const Problem&, const void* x, const GatParameters&, con
 void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&);
 void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
 void first_largest(const Problem&, const void* values, int64_t* first);
+void ragged_forward(const RaggedProblem&, const RaggedOutputs&);
+void ragged_backward(const RaggedProblem&, const RaggedSaved&, const RaggedGradients&);
 void gather_limit(const Problem&, const void* x, void* out);
 
 // Calls function with a zero of the type to accumulate in; the storage type only matters inside the row operations

@@ -169,17 +169,14 @@ inline Vec<A, W> splat(A value) {
 }
 
 // shuffle<i...>(a, b): lanes of a and b, numbered through.
+template <int... Lanes, class V>
+inline V shuffle(V a, V b) {
 #if defined(__clang__)
-template <int... Lanes>
-inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
   return __builtin_shufflevector(a, b, Lanes...);
-}
 #else
-template <int... Lanes>
-inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
-  return __builtin_shuffle(a, b, Vec<int32_t, 4>{Lanes...});
-}
+  return __builtin_shuffle(a, b, decltype(a == b){Lanes...});
 #endif
+}
 
 // Sums halves onto each other until H lanes are left: a fixed order, whatever the loop around it does.
 template <class A, int W, int H>
