@@ -73,7 +73,8 @@ class PaddedGradformer(Gradformer):
             return Pairs(batch, graphs, largest)
         there = torch.arange(largest, device=ptr.device) < sizes[:, None]
         pairs = there[:, :, None] & there[:, None]
-        far = torch.full(pairs.shape, _FAR, device=ptr.device, dtype=torch.float32)
-        distance = far.masked_scatter(pairs, data.distance.float()).unsqueeze(1)
+        dtype = next(self.parameters()).dtype
+        far = torch.full(pairs.shape, _FAR, device=ptr.device, dtype=dtype)
+        distance = far.masked_scatter(pairs, data.distance.to(dtype)).unsqueeze(1)
         first: Any = self.layers[0]
         return Pairs(batch, graphs, largest, distance, first.attention.decay(distance) if self.share_hops else None)
