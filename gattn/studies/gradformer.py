@@ -30,7 +30,7 @@ UNIT = "layer × 1000 nodes"
 GRID = {
     "datasets": (
         ("MUTAG", "PROTEINS", "NCI1"),
-        ("BA-2motifs:200", "CLUSTER:120"),
+        ("BA-2motifs:200",),
         str,
         f"data sets, of {', '.join(SETTINGS)}; generated ones as CLUSTER:1200 with fewer graphs",
     ),

@@ -56,6 +56,9 @@ METRICS = {
 }
 
 
+_MPNNS = {"gin": "GIN", "gine": "GINE", "gatedgcn": "GatedGCN"}
+
+
 @dataclass(frozen=True)
 class Setting:
     """A data set's part of the protocol.
@@ -103,7 +106,7 @@ class Setting:
         kind, width = self.encoding
         rate = "AdamW with warm-up and cosine" if self.warmup else "Adam"
         return (
-            f"Hidden width {self.channels}, {self.heads} heads, {self.network.get('mpnn', 'gin').upper()}, {kind} "
+            f"Hidden width {self.channels}, {self.heads} heads, {_MPNNS[self.network.get('mpnn', 'gin')]}, {kind} "
             f"encodings of width {width}, batches of {protocol['batch'] or self.batch}, {rate}, learning rate "
             f"{protocol['lr'] or self.lr:g}, weight decay {self.weight_decay:g}, at most "
             f"{protocol['epochs'] or self.epochs} epochs, gamma {protocol['gamma'] or self.gamma:g}, hops from "
@@ -139,5 +142,5 @@ SETTINGS = {
         warmup=5,
         encoding=("laplacian", 10),
     ),
-    "BA-2motifs": Setting(20_000, 0.6),
+    "BA-2motifs": Setting(20_000, 0.6, batch=16),
 }
