@@ -21,10 +21,11 @@ from gattn.studies.plan import grid_keys
 TINY = {
     "lipschitz": ["--datasets", "karate", "--missings", "0", "100", "--depths", "2", "3", "--epochs", "4", "--models"],
     "balance": ["--datasets", "karate", "--depths", "2", "4", "--epochs", "6", "--inits"],
-    "gradformer": "--datasets BA-2motifs:24 --batch-size 128 --fractions 50 100 --depths 1 2 --epochs 4".split(),
+    "gradformer": ["--datasets", "BA-2motifs:24", "--batch-size", "128", "--epochs", "4", "--depths", "1", "2"],
 }
 TINY["lipschitz"] += list(lipschitz.MODELS)
 TINY["balance"] += list(balance.INITS)
+TINY["gradformer"] += ["--fractions", "50", "100", "--models", *gradformer.MODELS]
 MODULES = {"lipschitz": lipschitz, "balance": balance, "gradformer": gradformer}
 RUNS = {"lipschitz": 2 * 4 * 2 * 2, "balance": 3 * 2 * 2, "gradformer": 2 * 2 * 2 * 2}
 EPOCHS = {"lipschitz": 4, "balance": 6, "gradformer": 4}
