@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STUDIES = {
     "lipschitz": "LipschitzNorm: accuracy by depth of GAT, with PairNorm and with LipschitzNorm, and of a transformer",
+    "gradformer": "Gradformer: accuracy by depth and training set with decay and without, on graphs and nodes",
     "balance": "balanced initialisation: accuracy and epochs to converge by depth of GATv2",
 }
 
@@ -124,8 +125,8 @@ def _train(study: Study, settings: dict[str, Any], runs: list[Run], folder: Stud
     missing = begun + [run for run in missing if run not in begun]
     done = sum(run.cost for run in runs) - sum(run.cost for run in missing)
     if checkpoint is not None:
-        done += sum(checkpoint["epoch"] * run.depth for run in begun)
-    with Interrupt() as interrupt, Progress(sum(run.cost for run in runs), "layer-epoch", done) as progress:
+        done += sum(checkpoint["epoch"] * run.epoch_cost for run in begun)
+    with Interrupt() as interrupt, Progress(sum(run.cost for run in runs), study.UNIT, done) as progress:
         for run in missing:
             torch.manual_seed(run.key["seed"])
             loop = Loop(run, folder, progress, interrupt, checkpoint if run in begun else None)
