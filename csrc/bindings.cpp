@@ -3,6 +3,7 @@
 #include "common/graph_layout.h"
 #include "cpu/buffer.h"
 #include "cpu/parallel.h"
+#include "cpu/shortest_path.h"
 
 namespace gattn {
 
@@ -190,21 +191,21 @@ void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads
   cpu::kernels().gather_limit(problem, x->data, out->data);
 }
 
-// Hands the packed graph to Python as a one-dimensional DLPack tensor that owns its memory.
-py::object to_capsule(cpu::PackedGraph graph) {
+// Hands the array to Python as a DLPack tensor that owns its memory.
+py::object to_capsule(cpu::OwnedArray array) {
   struct Owner {
     dlpack::ManagedTensor managed;
-    cpu::PackedGraph graph;
+    cpu::OwnedArray array;
     int64_t shape[1], strides[1];
   };
   auto owner = std::make_unique<Owner>();
-  owner->shape[0] = graph.numel;
+  owner->shape[0] = array.numel;
   owner->strides[0] = 1;
-  owner->graph = std::move(graph);
-  owner->managed.tensor = {owner->graph.data.get(),
+  owner->array = std::move(array);
+  owner->managed.tensor = {owner->array.data.get(),
                            {dlpack::kCpu, 0},
                            1,
-                           {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->graph.dtype)), 1},
+                           {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->array.dtype)), 1},
                            owner->shape,
                            owner->strides,
                            0};
@@ -230,6 +231,16 @@ py::tuple build_graph(py::handle edge_index, int64_t num_src, int64_t num_dst, b
   }
   const Sizes sizes{graph.num_src, graph.num_dst, graph.num_edges};
   return py::make_tuple(to_capsule(std::move(graph)), sizes.num_src, sizes.num_dst, sizes.num_edges);
+}
+
+py::object shortest_path(py::handle edge_index, py::handle ptr_, int64_t unreachable, int threads) {
+  const Argument edges(edge_index, "edge_index"), ptr(ptr_, "ptr");
+  cpu::OwnedArray distances;
+  {
+    const py::gil_scoped_release release;
+    distances = cpu::shortest_path(edges.view, ptr.view, unreachable, threads);
+  }
+  return to_capsule(std::move(distances));
 }
 
 py::list usable_isas() {
@@ -258,6 +269,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("build_graph", build_graph,
              "build_graph(edge_index, num_src, num_dst, swap_rows, self_loops, wide, threads) -> (packed, num_src, "
              "num_dst, num_edges)");
+  module.def("shortest_path", shortest_path, "shortest_path(edge_index, ptr, unreachable, threads) -> distances");
   module.def("gat_forward", gat_forward);
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);

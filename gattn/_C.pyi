@@ -25,6 +25,7 @@ def build_graph(
     threads: int,
     /,
 ) -> tuple[_Exported, int, int, int]: ...
+def shortest_path(edge_index: _Exported, ptr: _Exported, unreachable: int, threads: int, /) -> _Exported: ...
 def gat_forward(
     graph: _Exported,
     x: _Exported,
