@@ -90,7 +90,6 @@ def graph_set(dataset: str, root: str | None, encoding: Encoding) -> GraphSet:
     Raises:
         UsageError: There is no such data set, or its files cannot be had.
     """
-    require("torch_geometric.datasets", f"data set {dataset!r}")
     with torch.random.fork_rng(devices=[]):  # a run draws the same numbers whether or not it is the first to come here
         torch.manual_seed(0)
         name, size = parse_name(dataset)
@@ -116,6 +115,7 @@ class _DenseLaplacianPE(transforms.AddLaplacianEigenvectorPE):  # type: ignore[m
 def _encode(encoding: Encoding) -> Any:
     kind, width = encoding
     if kind == "laplacian":
+        require("scipy.sparse", "Laplacian encodings")
         return _DenseLaplacianPE(width, attr_name="encoding", is_undirected=True)
     return transforms.AddRandomWalkPE(width, attr_name="encoding")
 

@@ -8,25 +8,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import Data
-from torch_geometric.utils import to_dense_batch
 
 from gattn.nn import Gradformer, GradformerAttention
 
-#: Distance of pairs without a path, and of padding, as in Gradformer's program.
+#: Distance of pairs with padding, as in Gradformer's program.
 _FAR = 510
 
 
 class Pairs(NamedTuple):
-    """``batch`` ``[N]``, ``graphs`` and the nodes ``n`` of the largest; ``distance`` ``[B, 1, n, n]``.
+    """Where the nodes of ``B`` graphs are when each is padded to ``n``, and how far apart.
 
-    ``decay`` ``[B, H, n, n]`` of all blocks, ``None`` where each has its own.
+    Attributes:
+        place: ``[N]``, of every node in ``B * n``.
+        there: ``[B, n]`` bool, whether it is a node.
+        distance: ``[B, 1, n, n]``, floating; ``None`` without decay.
+        decay: ``[B, H, n, n]`` of all blocks, ``None`` where each has its own.
     """
 
-    batch: Tensor
-    graphs: int
-    largest: int
+    place: Tensor
+    there: Tensor
     distance: Tensor | None = None
     decay: Tensor | None = None
+
+
+def pad(ptr: Tensor, distance: Tensor | None, dtype: torch.dtype) -> Pairs:
+    """The padding of graphs with offsets ``ptr`` and, where given, packed distances."""
+    sizes = ptr.diff()
+    largest = int(sizes.max())
+    there = torch.arange(largest, device=ptr.device) < sizes[:, None]
+    place = there.flatten().nonzero().flatten()
+    if distance is None:
+        return Pairs(place, there)
+    pairs = there[:, :, None] & there[:, None]
+    far = torch.full(pairs.shape, _FAR, device=ptr.device, dtype=dtype)
+    return Pairs(place, there, far.masked_scatter(pairs, distance.to(dtype)).unsqueeze(1))
 
 
 class PaddedAttention(GradformerAttention):
@@ -35,19 +50,21 @@ class PaddedAttention(GradformerAttention):
     def forward(
         self, x: Tensor, ptr: Tensor | None = None, distance: Any = None, *, batch: Tensor | None = None
     ) -> Tensor:
-        padded, there = to_dense_batch(x, distance.batch, 0.0, distance.largest, distance.graphs)
-        shape = (distance.graphs, distance.largest, self.heads, self.channels // self.heads)
+        pairs: Pairs = distance
+        graphs, largest = pairs.there.shape
+        padded = x.new_zeros(graphs * largest, self.channels).index_copy(0, pairs.place, x)
+        shape = (graphs, largest, self.heads, self.channels // self.heads)
         q, k, v = (linear(padded).view(shape).transpose(1, 2) for linear in (self.query, self.key, self.value))
-        mask, dropped = there[:, None, None], self.dropout if self.training else 0.0
-        if distance.distance is None:
+        mask, dropped = pairs.there[:, None, None], self.dropout if self.training else 0.0
+        if pairs.distance is None:
             mixed = F.scaled_dot_product_attention(q, k, v, mask, dropped)
         else:
-            decay = self.decay(distance.distance) if distance.decay is None else distance.decay
+            decay = self.decay(pairs.distance) if pairs.decay is None else pairs.decay
             score = q @ k.transpose(2, 3) * q.size(3) ** -0.5 * decay
             alpha = score.masked_fill(~mask, float("-inf")).softmax(3)
             mixed = F.dropout(alpha, dropped) @ v
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out[there]
+        return out.flatten(0, 1)[pairs.place]
 
     def decay(self, distance: Tensor) -> Tensor:
         """``[B, H, n, n]``."""
@@ -55,26 +72,25 @@ class PaddedAttention(GradformerAttention):
         return torch.pow(self.gamma, F.leaky_relu(distance - self.hop[:, None, None], self.slope))
 
 
+def use_padding(module: torch.nn.Module) -> None:
+    """Makes every attention in ``module`` a padded one, in place, with the parameters that it has."""
+    for each in module.modules():
+        if type(each) is GradformerAttention:
+            each.__class__ = PaddedAttention
+
+
 class PaddedGradformer(Gradformer):
     """The same network, parameters and results as :class:`gattn.nn.Gradformer`, up to rounding and dropout's mask."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for module in self.modules():
-            if type(module) is GradformerAttention:
-                module.__class__ = PaddedAttention
+        use_padding(self)
 
     def distances(self, data: Data, ptr: Tensor) -> Any:
         """The padding, and the decay once for all blocks if they share their hops."""
-        sizes = ptr.diff()
-        graphs, largest = sizes.numel(), int(sizes.max())
-        batch = torch.arange(graphs, device=ptr.device).repeat_interleave(sizes)
-        if self.attention == "plain":
-            return Pairs(batch, graphs, largest)
-        there = torch.arange(largest, device=ptr.device) < sizes[:, None]
-        pairs = there[:, :, None] & there[:, None]
-        dtype = next(self.parameters()).dtype
-        far = torch.full(pairs.shape, _FAR, device=ptr.device, dtype=dtype)
-        distance = far.masked_scatter(pairs, data.distance.to(dtype)).unsqueeze(1)
+        decays = self.attention == "decay"
+        pairs = pad(ptr, data.distance if decays else None, next(self.parameters()).dtype)
+        if pairs.distance is None or not self.share_hops:
+            return pairs
         first: Any = self.layers[0]
-        return Pairs(batch, graphs, largest, distance, first.attention.decay(distance) if self.share_hops else None)
+        return pairs._replace(decay=first.attention.decay(pairs.distance))

@@ -194,6 +194,23 @@ def test_a_batch_gives_what_its_graphs_give(options: dict[str, Any], graphs: lis
     assert out.std(0).min() > 1e-3, "the graphs must differ for this to say anything"
 
 
+def test_a_batch_may_know_its_graphs_by_the_node_alone(batch: Any) -> None:
+    network = model().eval()
+    assert torch.equal(network(without(batch, "ptr")), network(batch))
+
+
+def test_autocast(batch: Any) -> None:
+    """The maps in bfloat16, the hops and what is summed in float32."""
+    network = model().float().eval()
+    batch.x, batch.random_walk_pe = batch.x.float(), batch.random_walk_pe.float()
+    expected = network(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = network(batch)
+    assert (out - expected).abs().max() < 0.05 * expected.abs().max()
+    out.float().square().sum().backward()
+    assert network.layers[0].attention.hop.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("share", [True, False])
 def test_gradients_reach_every_parameter(share: bool, batch: Any) -> None:
     network = model(share_hops=share)

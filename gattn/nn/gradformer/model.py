@@ -138,14 +138,15 @@ class Gradformer(nn.Module):
         Args:
             data: One graph or a batch of PyG's loader: ``x``, ``edge_index``, ``distance`` as
                 :class:`gattn.transforms.ShortestPath` stores it (but for ``attention="plain"``), the encodings, and
-                ``edge_attr`` where it is read.
+                ``edge_attr`` where it is read. A batch has ``ptr``, or at least ``batch``.
 
         Raises:
             ValueError: Something of that is missing or has another shape.
         """
         x = self.nodes(data)
         edge_attr = None if self.edges is None else self.edges(data.edge_attr)
-        ptr = graph_offsets(x, getattr(data, "ptr", None), None)
+        ptr = getattr(data, "ptr", None)
+        ptr = graph_offsets(x, ptr, getattr(data, "batch", None) if ptr is None else None)
         distance = self.distances(data, ptr)
         for layer in self.layers:
             x = layer(x, data.edge_index, ptr, distance, edge_attr=edge_attr)
