@@ -45,6 +45,14 @@ struct RaggedCall {
     problem.v = v->data;
     decays = !distance_.is_none();
     if (decays == hop_.is_none()) raise<ValueError>("Expected 'distance' and 'hop' together (got only one).");
+    if (!decays) return;
+    check_by_head(hop, "hop");
+    problem.hop = hop->data;
+    if (distance->dtype != DType::i8 && distance->dtype != DType::i16 && distance->dtype != DType::i32)
+      raise<TypeError>("Expected 'distance' to be of dtype int8, int16 or int32 (got ", dtype_name(distance->dtype),
+                       ").");
+    problem.distance = distance->data;
+    problem.distance_dtype = distance->dtype;
   }
 
   void check_rows(const Argument& rows, const char* name) const {
@@ -61,15 +69,7 @@ struct RaggedCall {
   cpu::RaggedPlan plan() {
     cpu::RaggedPlan plan(ptr.view, nodes, problem.heads, problem.dropout_p > 0.0);
     problem.batch = plan.batch();
-    if (!decays) return plan;
-    if (distance->dtype != DType::i8 && distance->dtype != DType::i16 && distance->dtype != DType::i32)
-      raise<TypeError>("Expected 'distance' to be of dtype int8, int16 or int32 (got ", dtype_name(distance->dtype),
-                       ").");
-    check_tensor(distance.view, "distance", distance->dtype, {problem.batch.pair[problem.batch.graphs]});
-    check_by_head(hop, "hop");
-    problem.distance = distance->data;
-    problem.distance_dtype = distance->dtype;
-    problem.hop = hop->data;
+    if (decays) check_tensor(distance.view, "distance", distance->dtype, {problem.batch.pair[problem.batch.graphs]});
     return plan;
   }
 };

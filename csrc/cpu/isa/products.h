@@ -23,11 +23,14 @@ constexpr int64_t whole_vectors(int64_t columns) {
   return (columns + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
 }
 
-// A matrix whose entries are taken one by one: entry (i, k) at data[i * row + k * column].
-template <class A>
+// A matrix whose entries are taken one by one: entry (i, k) at data[i * stride + k], or if it lies transposed at
+// data[i + k * stride].
+template <class A, bool Transposed>
 struct Entries {
   const A* data;
-  int64_t row, column;
+  int64_t stride;
+
+  Entries from(int64_t i, int64_t k) const { return {data + (Transposed ? i + k * stride : i * stride + k), stride}; }
 };
 
 // A matrix whose rows are read in vectors: vector v of row k at data + k * row + v * vector.
@@ -38,9 +41,14 @@ struct Vectors {
 };
 
 // c[R x V vectors] = (add ? c : 0) + a[R x depth] b[depth x V vectors], c's rows `stride` apart.
-template <int R, int V, class A>
-inline void multiply_tile(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, bool add) {
+template <int R, int V, class A, bool Transposed>
+inline void multiply_tile(Entries<A, Transposed> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, bool add) {
   constexpr int W = kLanes<A>;
+  // Where an entry's address is a sum of two registers; a pointer to each row would take more than there are.
+  constexpr int kTogether = 4;
+  const A* mine[(R + kTogether - 1) / kTogether];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r += kTogether) mine[r / kTogether] = Transposed ? a.data + r : a.data + r * a.stride;
   Vec<A, W> sum[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -49,13 +57,17 @@ inline void multiply_tile(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64
   for (int64_t k = 0; k < depth; ++k) {
     Vec<A, W> theirs[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) theirs[v] = load<W>(b.data + k * b.row + v * b.vector);
+    for (int v = 0; v < V; ++v) theirs[v] = load<W>(b.data + v * b.vector);
+    b.data += b.row;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Vec<A, W> mine = splat<A, W>(a.data[r * a.row + k * a.column]);
+      const A* at = mine[r / kTogether] + (Transposed ? r % kTogether : r % kTogether * a.stride);
+      const Vec<A, W> entry = splat<A, W>(*at);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[r][v] += mine * theirs[v];
+      for (int v = 0; v < V; ++v) sum[r][v] += entry * theirs[v];
     }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r += kTogether) mine[r / kTogether] += Transposed ? a.stride : 1;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -67,26 +79,24 @@ inline void multiply_tile(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64
 }
 
 // All rows of V columns of vectors: tiles of R rows, then of half as many.
-template <int R, int V, class A>
-inline void multiply_rows(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, int64_t rows, bool add) {
+template <int R, int V, class A, bool Transposed>
+inline void multiply_rows(Entries<A, Transposed> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, int64_t rows,
+                          bool add) {
   int64_t i = 0;
-  for (; i + R <= rows; i += R)
-    multiply_tile<R, V>(Entries<A>{a.data + i * a.row, a.row, a.column}, b, depth, c + i * stride, stride, add);
+  for (; i + R <= rows; i += R) multiply_tile<R, V>(a.from(i, 0), b, depth, c + i * stride, stride, add);
   if constexpr (R > 1)
-    if (i < rows)
-      multiply_rows<R / 2, V>(Entries<A>{a.data + i * a.row, a.row, a.column}, b, depth, c + i * stride, stride,
-                              rows - i, add);
+    if (i < rows) multiply_rows<R / 2, V>(a.from(i, 0), b, depth, c + i * stride, stride, rows - i, add);
 }
 
 // c[rows x vectors] = (add ? c : 0) + a b, with all of c's vectors written whole.
-template <class A>
-void multiply(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, int64_t rows, int64_t vectors,
-              bool add) {
+template <class A, bool Transposed>
+void multiply(Entries<A, Transposed> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, int64_t rows,
+              int64_t vectors, bool add) {
   constexpr int W = kLanes<A>;
   int64_t k = 0;
   do {  // once for a depth of 0 too, which writes zeros
     const int64_t some = depth - k < kTileDepth ? depth - k : kTileDepth;
-    const Entries<A> part{a.data + k * a.column, a.row, a.column};
+    const auto part = a.from(0, k);
     for (int64_t v = 0; v < vectors;) {
       const Vectors<A> columns{b.data + k * b.row + v * b.vector, b.row, b.vector};
       const int64_t left = vectors - v;
@@ -108,7 +118,7 @@ void multiply(Entries<A> a, Vectors<A> b, int64_t depth, A* c, int64_t stride, i
 }
 
 template <int S, int... Lanes, class V>
-inline void exchange(V& low, V& high, std::integer_sequence<int, Lanes...>) {
+GATTN_INLINE void exchange(V& low, V& high, std::integer_sequence<int, Lanes...>) {
   constexpr int W = sizeof...(Lanes);
   const V first = shuffle<(Lanes & S ? W + Lanes - S : Lanes)...>(low, high);
   high = shuffle<(Lanes & S ? W + Lanes : Lanes + S)...>(low, high);
@@ -117,11 +127,26 @@ inline void exchange(V& low, V& high, std::integer_sequence<int, Lanes...>) {
 
 // Rows and lanes change places: in each step those whose numbers differ in one bit, S.
 template <class A, int W, int S = W / 2>
-inline void transpose(Vec<A, W> (&rows)[W]) {
+GATTN_INLINE void transpose(Vec<A, W> (&rows)[W]) {
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i)
     if ((i & S) == 0) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, W>{});
   if constexpr (S > 1) transpose<A, W, S / 2>(rows);
+}
+
+// Lane i of the result combines all lanes of rows[i], which are overwritten, in a fixed order. Of as many rows as there
+// are lanes at once it takes a fraction of the time of one after the other.
+template <class A, int W, int S = W / 2, class Combine>
+GATTN_INLINE Vec<A, W> combine_lanes(Vec<A, W> (&rows)[W], const Combine& combine) {
+#pragma GCC unroll 16
+  for (int i = 0; i < S; ++i) {
+    exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, W>{});
+    rows[i] = combine(rows[i], rows[i + S]);
+  }
+  if constexpr (S > 1)
+    return combine_lanes<A, W, S / 2>(rows, combine);
+  else
+    return rows[0];
 }
 
 // The transpose of from[count x channels], whose rows are readable in whole vectors: vector v of channel c, made of the

@@ -5,11 +5,10 @@
 #include "../buffer.h"
 #include "../ragged.h"
 #include "exp.h"
+#include "integers.h"
 
 namespace gattn::cpu::GATTN_ISA {
 
-template <class A>
-using Integers = decltype(Vec<A, kLanes<A>>{} == Vec<A, kLanes<A>>{});
 template <class A>
 using Floats = Vec<A, kLanes<A>>;
 
@@ -24,23 +23,16 @@ struct UnsignedLike<double> {
 template <class A>
 using Unsigned = typename UnsignedLike<A>::type;
 
-template <class V>
-inline bool any_lane(V mask) {
-  V none{};
-  return memcmp(&mask, &none, sizeof(mask)) != 0;
-}
-
-// The distances of a row of pairs, in any integer type; None is that of an attention without any.
+// The distances of some pairs, in any integer type; None is that of an attention without any. Lanes may reach into what
+// follows the pairs, up to `end`.
 struct None {};
 template <class A, class D>
-inline Integers<A> load_distances(const D* row, int64_t count) {
+GATTN_INLINE Integers<A> load_distances(const D* pairs, const D* end) {
   constexpr int W = kLanes<A>;
-  Vec<D, W> some{};
-  if (count >= W)
-    memcpy(&some, row, sizeof(some));
-  else
-    memcpy(&some, row, count * sizeof(D));
-  return __builtin_convertvector(some, Integers<A>);
+  if (end - pairs >= W) return load_integers<A>(pairs);
+  D some[W] = {};
+  for (int l = 0; l < end - pairs; ++l) some[l] = pairs[l];
+  return load_integers<A>(some);
 }
 
 // One head's decay times the scale of its scores, by distance. Distances are few and small, so every power is taken
@@ -76,9 +68,9 @@ class HeadDecay {
   }
 
   // Lanes where the derivative of rho is 1, not the slope.
-  I beyond_hop(I distance) const { return distance > near_; }
+  GATTN_INLINE I beyond_hop(I distance) const { return distance > near_; }
 
-  V at(I distance) const {
+  GATTN_INLINE V at(I distance) const {
     // A negative distance, which callers refuse, counts as a long one: nothing before the table may be read.
     const U far = (U)distance;
 #if defined(__AVX512F__)
@@ -86,13 +78,13 @@ class HeadDecay {
       if (_mm512_cmpgt_epu32_mask((__m512i)far, _mm512_set1_epi32(2 * W - 1)) == 0)
         return (V)_mm512_permutex2var_ps((__m512)low_, (__m512i)far, (__m512)high_);
 #endif
-    if (!ends_ && any_lane(far >= length_)) return compute(distance);
+    if (!ends_ && any_lane(far >= length_)) return compute(distance, hop_, log_gamma_, slope_, scale_);
     const U last = length_ - 1;
     return look_up((I)(far > last ? last : far));
   }
 
  private:
-  V look_up(I at) const {
+  GATTN_INLINE V look_up(I at) const {
 #if defined(__AVX512F__)
     if constexpr (sizeof(A) == 4)
       return (V)_mm512_mask_i32gather_ps((__m512)V{}, 0xFFFF, (__m512i)at, table_, 4);  // the plain one warns in GCC 12
@@ -109,9 +101,10 @@ class HeadDecay {
     return found;
 #endif
   }
-  V compute(I distance) const {
-    const V excess = __builtin_convertvector(distance, V) - hop_;
-    return exp_vector<W>((excess > V{} ? excess : excess * slope_) * log_gamma_) * scale_;
+  // Rare, and so kept out of the loops.
+  __attribute__((noinline)) static V compute(I distance, A hop, A log_gamma, A slope, A scale) {
+    const V excess = __builtin_convertvector(distance, V) - hop;
+    return exp_vector<W>((excess > V{} ? excess : excess * slope) * log_gamma) * scale;
   }
 
   const A* table_ = nullptr;
