@@ -33,8 +33,8 @@ class ShortestPath(BaseTransform):  # type: ignore[misc]  # PyG has no types
 
     Raises:
         TypeError: ``unreachable`` is no int; the data are not a ``torch_geometric.data.Data``.
-        ValueError: ``unreachable`` is out of range; the data have no ``edge_index``; a graph has more than 32768 nodes; a
-            ``Batch`` was not made by ``Batch.from_data_list``.
+        ValueError: ``unreachable`` is out of range; the data have no ``edge_index``; a graph has more than 32768
+            nodes; a ``Batch`` was not made by ``Batch.from_data_list``.
         IndexError: ``edge_index`` names nodes that the data do not have.
     """
 

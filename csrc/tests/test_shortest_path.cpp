@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cpu/single_search.h"
 #include "graphs.h"
 #include "tests.h"
 
@@ -111,6 +112,21 @@ void test_sharing(int threads) {
   compare(Batch(), kUnreachable, threads);
 }
 
+// The hop counts that need all bits of int16, in one row of a block of 2 GiB.
+void test_longest_path() {
+  constexpr int64_t nodes = cpu::GraphBatch::kMaxNodes;
+  Batch batch;
+  batch.add(nodes, chain(nodes));
+  const cpu::GraphBatch taken_apart(batch.list.index(DType::i64).view(), batch.ptr_array(DType::i64).view(), 64, 1);
+  std::vector<uint16_t> queue(nodes + 1);
+  std::vector<uint8_t> marked(nodes);
+  CHECK(cpu::search_depth(taken_apart.outgoing(0), taken_apart.incoming(0), nodes, queue.data(), marked.data()) ==
+        nodes - 1);
+  std::vector<int16_t> row(nodes);
+  cpu::search_singly(taken_apart.outgoing(0), nodes, 0, 1, nodes - 1, queue.data(), row.data());
+  for (int64_t i = 0; i < nodes; ++i) CHECK(row[i] == i);
+}
+
 Array integers(std::vector<int64_t> shape, const std::vector<int64_t>& values) {
   Array array(DType::i64, std::move(shape));
   for (int64_t i = 0; i < array.size(); ++i) array.at<int64_t>(i) = values[i];
@@ -153,6 +169,7 @@ void test_refused() {
 void test_shortest_path(int threads) {
   test_distances(threads);
   test_sharing(threads);
+  test_longest_path();
   test_refused();
 }
 
