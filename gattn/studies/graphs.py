@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -84,8 +84,10 @@ def parse_name(dataset: str) -> tuple[str, int]:
 
 
 @cache
-def graph_set(dataset: str, root: str | None, encoding: Encoding) -> GraphSet:
+def graph_set(dataset: str, root: str | None, encoding: Encoding, sample: int = 0) -> GraphSet:
     """The data set with distances and encodings, made once a process, with progress.
+
+    ``sample`` takes so many graphs of the training set of seed 0 alone, without a split.
 
     Raises:
         UsageError: There is no such data set, or its files cannot be had.
@@ -95,9 +97,10 @@ def graph_set(dataset: str, root: str | None, encoding: Encoding) -> GraphSet:
         name, size = parse_name(dataset)
         found = _load(name, size, root)
         transform = transforms.Compose([_encode(encoding), ShortestPath()])
-        with Progress(len(found.graphs), f"{name} graph") as progress:
-            graphs = list(_prepared(found.graphs, transform, progress))
-    return GraphSet(graphs, found.in_channels, found.out_channels, found.edge_channels, found.fixed, found.note)
+        chosen = found.split(0)[0][:sample] if sample else found.graphs
+        with Progress(len(chosen), f"{name} graph") as progress:
+            graphs = list(_prepared(chosen, transform, progress))
+    return replace(found, graphs=graphs, fixed=None if sample else found.fixed)
 
 
 def _prepared(graphs: Sequence[Data], transform: Any, progress: Progress) -> Iterator[Data]:
