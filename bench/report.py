@@ -23,7 +23,7 @@ Graph = dict[str, Any]
 Run = dict[str, Any]
 
 #: Results with pages of their own: the GPU report's, the kernel report's.
-OTHERS = ("gpu-", "kernels.")
+OTHERS = ("gpu-", "kernels.", "activation.", "ragged", "shortest_path.")
 TITLES = {
     "gat": "GATConv layer",
     "gatv2": "GATv2Conv layer",
