@@ -92,7 +92,7 @@ def check_numbers(gamma: float, slope: float, scale: float) -> None:
         raise ValueError(f"Expected 'gamma' in (0, 1] (got {gamma}).")
     if not 0.0 <= slope < math.inf:
         raise ValueError(f"Expected 'slope' to be finite and not negative (got {slope}).")
-    if not math.isfinite(scale):
+    if not -math.inf < scale < math.inf:
         raise ValueError(f"Expected 'scale' to be finite (got {scale}).")
 
 
