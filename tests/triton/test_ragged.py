@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gattn.reference.dropout import keep_mask, philox
 
-from .conftest import load, shared
+from ..ops import ragged_cases as cases
+from ..ops.conftest import compare, hold_to_twice
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 tl = pytest.importorskip("triton.language")
@@ -21,7 +22,6 @@ ragged = pytest.importorskip("gattn.kernels.ragged")
 tiles = pytest.importorskip("gattn.kernels.ragged_tiles")
 Blocks = pytest.importorskip("gattn.kernels.ragged_blocks").Blocks
 
-cases = load("ragged_cases")
 module = importlib.import_module("gattn.ops.ragged_attention")  # the package has the function under its name
 ragged_attention = module.ragged_attention
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
@@ -32,7 +32,7 @@ NAMES = ("out", "grad q", "grad k", "grad v")
 
 
 def check(tensors: dict[str, Tensor], batch: Any, **options: Any) -> None:
-    shared.hold_to_twice(cases.errors_of(shared.compare, batch, "triton", **options), tensors)
+    hold_to_twice(cases.errors_of(compare, batch, "triton", **options), tensors)
 
 
 def run(tensors: dict[str, Tensor], batch: Any, **options: Any) -> dict[str, Tensor]:
