@@ -112,8 +112,8 @@ def arguments(batch: Batch, *, half: bool) -> dict[str, Any]:
     seed, numbers = torch.tensor(5), (0.5, 0.6, 0.1, 0.4, "cpu")
     forward = (q, k, v, hop, batch.ptr, batch.distance, seed, *numbers)
     with torch.no_grad():
-        out, stats = torch.ops.gattn.ragged_attention(*forward)
-    grads = (stats, noise(out).requires_grad_())
+        out, stats, unrounded = torch.ops.gattn.ragged_attention(*forward)
+    grads = (stats, unrounded, noise(out).requires_grad_())
     needs = [True, True, True, hop is not None]
     backward = (q, k, v, hop, batch.ptr, batch.distance, seed, *grads, *numbers, needs)
     return {"ragged_attention": forward, "ragged_attention_backward": backward}
@@ -134,7 +134,7 @@ def test_eager_and_dispatched_calls_agree() -> None:
     eager = ops.ragged_attention(
         q, k, v, ptr, distance=distance, hop=hop, gamma=gamma, slope=slope, scale=scale, dropout_p=p, seed=5
     )
-    out, _ = torch.ops.gattn.ragged_attention(*forward)
+    out, *_ = torch.ops.gattn.ragged_attention(*forward)
     assert torch.equal(eager, out)
     for a, b in zip(*(torch.autograd.grad(x.sin().sum(), (q, k, v, hop)) for x in (eager, out)), strict=True):
         assert torch.equal(a, b)

@@ -163,7 +163,7 @@ def test_what_the_core_refuses(
     op = torch.ops.gattn.ragged_attention
     if backward:
         op = torch.ops.gattn.ragged_attention_backward
-        given[7:7] = [torch.ones(N, 2, H), torch.ones(N, H, C)]
+        given[7:7] = [torch.ones(N, 2, H), None, torch.ones(N, H, C)]
         given.append([True, True, True, given[3] is not None])
     with pytest.raises(kind, match=re.escape(words)):
         op(*given)
@@ -175,14 +175,15 @@ def test_what_the_core_refuses(
     [
         (7, torch.ones(N, H), "'row_stats' to have"),
         (7, torch.ones(N - 1, 2, H), "'row_stats' to have shape"),
-        (8, torch.ones(N, H, C + 1), "'grad_out' to have shape"),
-        (8, STRIDED, "'grad_out' to be contiguous"),
+        (9, torch.ones(N, H, C + 1), "'grad_out' to have shape"),
+        (9, STRIDED, "'grad_out' to be contiguous"),
     ],
 )
 def test_what_the_core_refuses_of_a_backward(
     place: int, value: Tensor, words: str, written: Callable[[], bool]
 ) -> None:
-    given: list[Any] = [X, X, X, HOP, PTR, FAR, None, torch.ones(N, 2, H), torch.ones(N, H, C), *NUMBERS, [True] * 4]
+    saved = (torch.ones(N, 2, H), None, torch.ones(N, H, C))
+    given: list[Any] = [X, X, X, HOP, PTR, FAR, None, *saved, *NUMBERS, [True] * 4]
     given[place] = value
     with pytest.raises(ValueError, match=re.escape(words)):
         torch.ops.gattn.ragged_attention_backward(*given)
@@ -193,5 +194,5 @@ def test_negative_distances_read_nothing_beyond_the_tables() -> None:
     """The core does not look for them; under a sanitizer nothing it reads may lie outside of its tables."""
     far = torch.full((PAIRS,), -5, dtype=torch.int16)
     for gamma in (0.5, 0.99, 1.0):
-        out, _ = torch.ops.gattn.ragged_attention(X, X, X, HOP, PTR, far, None, 1.0, gamma, 0.0, 0.0, "cpu")
+        out, *_ = torch.ops.gattn.ragged_attention(X, X, X, HOP, PTR, far, None, 1.0, gamma, 0.0, 0.0, "cpu")
         assert out.isfinite().all()
