@@ -18,7 +18,7 @@ from .launch import MAX_REGISTERS, launch, on_device
 from .ragged_backward import Saved, ragged_backward_kernel
 from .ragged_blocks import LARGE, Blocks, choose
 from .ragged_forward import ragged_forward_kernel
-from .ragged_pairs import pair_ptr_kernel
+from .ragged_pairs import ragged_pair_ptr_kernel
 from .ragged_tiles import Batch, RaggedSetup
 
 require_triton(triton.__version__)
@@ -69,7 +69,7 @@ class _Launcher:
     def _pair_ptr(self) -> Tensor:
         found = torch.empty(self.graphs + 1, dtype=torch.int64, device=self.inputs.ptr.device)
         launch(
-            pair_ptr_kernel,
+            ragged_pair_ptr_kernel,
             (1,),
             warps=4,
             ptr=self.inputs.ptr,

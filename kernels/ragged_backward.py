@@ -62,6 +62,15 @@ def _column_statistics(saved, columns, graph, head, d, s: tl.constexpr):
     return maximum[None, :], inverse[None, :], found[None, :]
 
 
+@triton.jit
+def _add_to_hop(sums, ds, weight, by_hop):
+    """Adds to a row's sums of ``ds`` times the scores' derivatives, of ``ds``, and of weights times derivatives. ``ds``
+    sums to zero but for the error of ``D``, which comes from weights that were split: the last two take it out again.
+    """
+    of_hop, off, mean = sums
+    return of_hop + tl.sum(ds * by_hop, 1), off + tl.sum(ds, 1), mean + tl.sum(weight * by_hop, 1)
+
+
 @triton.jit(do_not_specialize=("num_graphs", "num_slots", "threshold"))
 def ragged_backward_kernel(
     q,
@@ -101,8 +110,8 @@ def ragged_backward_kernel(
         if s.chunks == 1:
             tiles = (load_tile(a, rows, graph, graph.head + i, 0, s), load_tile(b, rows, graph, graph.head + i, 0, s))
         own += ((of_row, tiles),)
-        zeros = tl.zeros([s.rows, s.block_channels], s.wide)
-        state += ((zeros, zeros, tl.zeros([s.rows], s.wide)),)
+        zeros, none = tl.zeros([s.rows, s.block_channels], s.wide), tl.zeros([s.rows], s.wide)
+        state += ((zeros, zeros, (none, none, none)),)
     for start in range(0, graph.size, s.columns):
         columns = nodes_from(start, s.columns, graph)
         pairs = pairs_of(rows, columns, graph, s)
@@ -114,44 +123,43 @@ def ragged_backward_kernel(
         for i in tl.static_range(s.together):
             head = graph.head + i
             of_row, tiles = own[i]
-            total, total_v, hop_sum = state[i]
+            total, total_v, sums = state[i]
             x_tile = load_tile(x, columns, graph, head, graph.chunk, s)
             y_tile = load_tile(y, columns, graph, head, graph.chunk, s)
             if s.chunks == 1:
-                argument = products(tiles[0], x_tile, s)
+                score = products(tiles[0], x_tile, s)
                 dweight = products(tiles[1], y_tile, s)
             else:
-                argument = chunked_products(a, x, rows, columns, graph, head, s)
+                score = chunked_products(a, x, rows, columns, graph, head, s)
                 dweight = chunked_products(b, y, rows, columns, graph, head, s)
             if s.by_query:
                 maximum, inverse, of_d = of_row
             else:
                 maximum, inverse, of_d = _column_statistics(saved, columns, graph, head, d, s)
-            argument = argument * tl.full([1, 1], s.scale, s.wide)
-            score = argument
+            score = score * tl.full([1, 1], s.scale, s.wide)
             if batch.distance is not None:
                 mask, by_hop = decay(far, batch.hop, head, s)
-                score = argument * mask
+                score = score * mask
             weight = tl.where(columns.exist[None, :], tl.exp(score - maximum) * inverse, 0.0)
             if s.dropout:
                 keeps = bits & (1 << i) != 0
                 dweight = tl.where(keeps, dweight, 0.0) * tl.full([1, 1], keep, s.wide)
             ds = weight * (dweight - of_d)
+            if hop_parts is not None:
+                sums = _add_to_hop(sums, ds, weight, score * by_hop)
             if batch.distance is not None:
                 ds = ds * mask
-            if hop_parts is not None:
-                hop_sum += tl.sum(ds * argument * by_hop, 1)
             if found is not None:
                 total = add_product(total, ds, x_tile, s)
             if found_v is not None:
                 if s.dropout:
                     weight = tl.where(keeps, weight, 0.0)
                 total_v = add_product(total_v, weight, y_tile, s)
-            new += ((total, total_v, hop_sum),)
+            new += ((total, total_v, sums),)
         state = new
     for i in tl.static_range(s.together):
         head = graph.head + i
-        total, total_v, hop_sum = state[i]
+        total, total_v, sums = state[i]
         if found is not None:
             store_tile(found, total * tl.full([1, 1], s.scale, s.wide), rows, graph, head, s)
         if found_v is not None:
@@ -159,5 +167,6 @@ def ragged_backward_kernel(
                 total_v = total_v * tl.full([1, 1], keep, s.wide)
             store_tile(found_v, total_v, rows, graph, head, s)
         if hop_parts is not None:
-            of_hop = tl.sum(hop_sum * tl.full([1], -s.log_2, s.wide), 0)
+            of_hop, off, mean = sums
+            of_hop = tl.sum((of_hop - off * mean) * tl.full([1], -s.log_2, s.wide), 0)
             tl.store(hop_parts + head * num_slots + graph.slot, of_hop)

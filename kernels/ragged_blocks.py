@@ -34,16 +34,24 @@ class Blocks(NamedTuple):
 @cache
 def choose(kernel: str, dtype: torch.dtype, heads: int, channels: int, dropout: bool, large: bool) -> Blocks:
     """The blocks of ``kernel``, one of ``"forward"``, ``"query"`` and ``"key"``."""
-    half = dtype.itemsize == 2
-    width = max(16, power_of_two(min(channels, 128 if half and kernel == "forward" else 64)))
+    half, loose = dtype.itemsize == 2, channels % 8 != 0
+    # Numbers that lie loosely are loaded one by one, each with an address of its own in registers.
+    widest = 32 if loose else 128 if half and kernel == "forward" else 64
+    width = max(16, power_of_two(min(channels, widest)))
     together = 1
-    if dropout and large:  # heads that share random words, while there are programs enough
-        together = next(n for n in (4, 2, 1) if heads % n == 0 and n * width <= 64)
+    if dropout and large and not loose:  # heads that share random words, while there are programs enough
+        most = (64 if kernel == "forward" else 32) if half else (16 if kernel == "key" else 32)  # channels
+        together = next((n for n in (4, 2) if heads % n == 0 and n * width <= most), 1)
     if interprets_triton():  # fewer and larger ones, for it runs them one after the other
         rows, columns, warps = 32, 64, 1
     elif half:
-        rows, columns = 64 if large else 16, 16 if dropout else 32
+        rows, columns = 64 if large else 16, 16 if dropout or loose else 32
         warps = rows // 16
     else:
         rows, columns, warps = 32 if large else 16, 16, 4 if large else 2
+    # For their registers: 8 warps may take all that there are.
+    if kernel == "key" or (not large and (kernel == "query" or width > 32)):
+        warps *= 2
+    if dtype.itemsize == 8:
+        warps = min(2 * warps, 8)
     return Blocks(rows, columns, together, width, -(-channels // width), warps, 2)

@@ -5,7 +5,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=("num_graphs",))
-def pair_ptr_kernel(
+def ragged_pair_ptr_kernel(
     ptr,  # [B + 1]
     pair_ptr,  # [B + 1], int64
     num_graphs: tl.int64,

@@ -1,9 +1,9 @@
 """What the kernels over all pairs of a graph's nodes share: which rows a program has, tiles of them, products, pairs.
 
-A program has ``rows`` nodes of one graph, and ``together`` heads; it walks all nodes of the graph, ``columns`` at a time.
-Tiles of pairs are ``[rows, columns]``, whichever of the two are the queries. An address is 64 bits for the tile and 32
-bits within it. Where channels take several tiles, programs that have one each find the same scores, and write the same
-numbers for what has no channels.
+A program has ``rows`` nodes of one graph and ``together`` heads, and walks all nodes of the graph, ``columns`` at a
+time. Tiles of pairs are ``[rows, columns]``, whichever of the two are the queries. An address is 64 bits for the tile
+and 32 bits within it. Where channels take several tiles, programs that have one each find the same scores, and write
+the same numbers for what has no channels.
 """
 
 from typing import Any, NamedTuple

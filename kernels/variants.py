@@ -38,10 +38,10 @@ _TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-_Variant = tuple[str, Any, dict[str, Any], dict[Any, Any], int, int, dict[Any, Any], int | None]
+Variant = tuple[str, Any, dict[str, Any], dict[Any, Any], int, int, dict[Any, Any], int | None]
 
 
-def variants() -> Iterator[_Variant]:
+def variants() -> Iterator[Variant]:
     """``(name, function, signature, constants, warps, stages, attributes, registers)`` of every launch, each once."""
     seen = set()
     for (heads, channels), dtypes in SIZES:
@@ -49,7 +49,7 @@ def variants() -> Iterator[_Variant]:
             for score in SCORES:
                 for everything in (False, True):
                     for launch in _launches(score, heads, channels, dtype, everything):
-                        variant = _describe(launch, dtype, everything)
+                        variant = describe(launch, _label(launch, dtype, everything))
                         if variant[0] not in seen:
                             seen.add(variant[0])
                             yield variant
@@ -61,20 +61,20 @@ def _launches(score: str, heads: int, channels: int, dtype: torch.dtype, everyth
     settings = Settings(score, 0.2, channels**-0.5, 5.0, 1e-6 if score == "gt" else 0.0)
     if everything:
         settings = settings._replace(gamma=0.6, decay_slope=0.1, dropout_p=0.3)
-    graph = _empty(torch.int32, graph_numel(_NODES, _NODES, _EDGES))
-    groups = _empty(torch.int32, groups_numel(_NODES, _NODES, _EDGES))
-    seed = _empty(torch.int64) if everything else None
-    out = None if score == "edge_softmax" else _empty(dtype, _NODES, heads, channels)
-    stats, alpha = _empty(wide, _NODES, 2, heads), _empty(wide, _EDGES, heads)
+    graph = empty(torch.int32, graph_numel(_NODES, _NODES, _EDGES))
+    groups = empty(torch.int32, groups_numel(_NODES, _NODES, _EDGES))
+    seed = empty(torch.int64) if everything else None
+    out = None if score == "edge_softmax" else empty(dtype, _NODES, heads, channels)
+    stats, alpha = empty(wide, _NODES, 2, heads), empty(wide, _EDGES, heads)
     whole = out if dtype == wide else None
     given = alpha if everything or score == "edge_softmax" else None
-    edge = _empty(dtype, _EDGES, heads, channels) if everything and score == "gt" else None
+    edge = empty(dtype, _EDGES, heads, channels) if everything and score == "gt" else None
     call = Call(_EDGES, _NODES, given is not None, edge is not None, _HUBS, "triton")
     with keep_launches() as kept:
         attention.forward(graph, groups, inputs, settings, seed, call, (out, stats, given, edge))
         attention.backward(graph, groups, inputs, settings, seed, call, (stats, whole, out, given, edge), inputs[:-1])
         if everything and inputs.a_src is not None:
-            found = _empty(torch.int64, _NODES, heads)
+            found = empty(torch.int64, _NODES, heads)
             attention.first_largest(inputs.a_src, graph, groups, _HUBS, _EDGES, found)
     return kept
 
@@ -82,11 +82,11 @@ def _launches(score: str, heads: int, channels: int, dtype: torch.dtype, everyth
 def _inputs(score: str, heads: int, channels: int, dtype: torch.dtype, everything: bool) -> Inputs:
     """Those that the score needs or, with ``everything``, can have."""
     wide = accumulate_dtype(dtype)
-    features, by_head = _empty(dtype, _NODES, heads, channels), _empty(wide, _NODES, heads)
-    edge, edge_logit = _empty(dtype, _EDGES, heads, channels), _empty(wide, _EDGES, heads)
+    features, by_head = empty(dtype, _NODES, heads, channels), empty(wide, _NODES, heads)
+    edge, edge_logit = empty(dtype, _EDGES, heads, channels), empty(wide, _EDGES, heads)
     needed, more = {
         "gat": ({"v": features, "a_src": by_head, "a_dst": by_head}, {"a_edge": edge_logit}),
-        "gatv2": ({"q": features, "k": features, "att": _empty(wide, heads, channels)}, {"edge": edge}),
+        "gatv2": ({"q": features, "k": features, "att": empty(wide, heads, channels)}, {"edge": edge}),
         "dot": ({"q": features, "k": features, "v": features}, {"edge": edge}),
         "gt": ({"q": features, "k": features, "v": features, "edge": edge}, {"edge_weight": edge_logit}),
         "edge_softmax": ({"a_edge": edge_logit}, {}),
@@ -95,19 +95,29 @@ def _inputs(score: str, heads: int, channels: int, dtype: torch.dtype, everythin
         return Inputs(**needed)
     modifiers = {
         "divisor": by_head,
-        "hop": _empty(wide, heads),
-        "distance": _empty(torch.int16, _EDGES),
+        "hop": empty(wide, heads),
+        "distance": empty(torch.int16, _EDGES),
         "sink_logit": by_head,
-        "sink_value": None if score == "edge_softmax" else _empty(wide, heads, channels),
+        "sink_value": None if score == "edge_softmax" else empty(wide, heads, channels),
     }
     return Inputs(**needed, **more, **modifiers)
 
 
-def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
+def empty(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Without memory: launches are kept, not run."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def _describe(launch: Launch, dtype: torch.dtype, everything: bool) -> _Variant:
+def _label(launch: Launch, dtype: torch.dtype, everything: bool) -> str:
+    setup, arguments = launch.arguments.get("s"), launch.arguments
+    if setup is None:
+        return f"{arguments['width']} {arguments['parts'].dtype} to {arguments['found'].dtype}"
+    kind = "everything" if everything else "plain"
+    return f"{setup.score} {setup.heads}x{setup.channels} {dtype} {setup.group} {kind}"
+
+
+def describe(launch: Launch, label: str) -> Variant:
+    """The launch as a variant, with a name of the kernel's and ``label``."""
     function, arguments = launch.kernel, launch.arguments
     signature: dict[str, Any] = {}
     constants: dict[Any, Any] = {}
@@ -118,14 +128,7 @@ def _describe(launch: Launch, dtype: torch.dtype, everything: bool) -> _Variant:
             signature[name], constants[i,] = "constexpr", value
         else:
             signature[name] = _sign(value, (i,), parameter.annotation_type, constants, attributes)
-    setup = arguments.get("s")
-    kernel = function.__name__.removesuffix("_kernel")
-    if setup is None:
-        sizes = f"{arguments['width']} {arguments['parts'].dtype} to {arguments['found'].dtype}"
-    else:
-        kind = "everything" if everything else "plain"
-        sizes = f"{setup.score} {setup.heads}x{setup.channels} {dtype} {setup.group} {kind}"
-    name = f"{kernel} {sizes.replace('torch.', '')}"
+    name = f"{function.__name__.removesuffix('_kernel')} {label.replace('torch.', '')}"
     return name, function, signature, constants, launch.warps, launch.stages, attributes, launch.registers
 
 

@@ -1,4 +1,4 @@
-"""Batches of graphs of different sizes for all-pairs attention, and what else computes it: dense and padded, or Flex."""
+"""Batches of graphs of different sizes for all-pairs attention, and what else computes it: dense and padded, Flex."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +118,7 @@ def padded(problem: Problem) -> Forward:
     """As graph transformers do it: dense, padded to the largest graph, scores and weights in memory."""
     bounds, device = problem.bounds, problem.ptr.device
     sizes = problem.ptr.diff()
-    graphs, most = len(sizes), max(end - begin for begin, end in zip(bounds, bounds[1:], strict=False))
+    graphs, most = len(sizes), max(end - begin for begin, end in pairwise(bounds))
     row = torch.arange(most, device=device) < sizes.unsqueeze(1)  # [B, n]
     place = row.flatten().nonzero().squeeze(1)
     pair = row.unsqueeze(1) & row.unsqueeze(2)

@@ -86,6 +86,8 @@ def test_what_is_usable_comes_first(
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
         assert select_backend(None, gpu, case) == expected
+        without = {"cuda": "reference"}.get(expected, expected)
+        assert select_backend(None, gpu, among=("reference", "cpu", "triton")) == without
     assert select_backend(None, torch.device("cpu"), case) == "cpu"
 
     @torch.compile(fullgraph=True, backend="eager")

@@ -38,7 +38,7 @@ KERNELS = {
 }
 #: And how often batches of graphs compile them: the backward's once over queries and once over keys.
 RAGGED = {
-    ragged_pairs.pair_ptr_kernel: 1,
+    ragged_pairs.ragged_pair_ptr_kernel: 1,
     ragged_forward.ragged_forward_kernel: 1,
     ragged_backward.ragged_backward_kernel: 2,
 }

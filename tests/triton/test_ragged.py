@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from gattn.reference.dropout import keep_mask, philox
 
 from ..ops import ragged_cases as cases
 from ..ops.conftest import compare, hold_to_twice
+from ..ops.test_ragged_errors import WRONG, arguments
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 tl = pytest.importorskip("triton.language")
 ragged = pytest.importorskip("gattn.kernels.ragged")
 tiles = pytest.importorskip("gattn.kernels.ragged_tiles")
-Blocks = pytest.importorskip("gattn.kernels.ragged_blocks").Blocks
+blocks = pytest.importorskip("gattn.kernels.ragged_blocks")
+launch = pytest.importorskip("gattn.kernels.launch")
 
 module = importlib.import_module("gattn.ops.ragged_attention")  # the package has the function under its name
 ragged_attention = module.ragged_attention
@@ -45,7 +48,7 @@ def blocks_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes all kernels take these."""
 
     def choose(rows: int, columns: int, together: int, channels: int, chunks: int) -> None:
-        chosen = Blocks(rows, columns, together, channels, chunks, 1, 2)
+        chosen = blocks.Blocks(rows, columns, together, channels, chunks, 1, 2)
         monkeypatch.setattr(ragged, "choose", lambda *_: chosen)
 
     return choose
@@ -85,6 +88,51 @@ def test_every_shape_of_blocks(
     blocks_of(*shape)
     batch = cases.make_batch((0, 20))
     check(cases.make_tensors(batch, heads, channels), batch, **DROPOUT)
+
+
+def test_blocks_fit_heads_and_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of GPUs: the interpreter has others."""
+    monkeypatch.setattr(blocks, "interprets_triton", lambda: False)
+    numbers = [(h, c) for h in (1, 2, 3, 4, 6, 8) for c in (1, 8, 16, 33, 40, 64, 65, 96, 128, 257, 1000)]
+    for kernel, dtype in product(("forward", "query", "key"), (F64, F32, BF16, F16)):
+        for (heads, channels), dropout, large in product(numbers, (False, True), (False, True)):
+            found = blocks.choose.__wrapped__(kernel, dtype, heads, channels, dropout, large)
+            assert channels <= found.channels * found.chunks < channels + max(16, found.channels)
+            assert heads % found.together == 0
+            for size in (found.rows, found.columns, found.channels):
+                assert size >= 16
+                assert size & (size - 1) == 0
+            assert found.together in (1, 2, 4)
+            assert found.warps in (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 1.0])
+def test_distances_of_any_size(gamma: float) -> None:
+    """A hop among them meets the kink, where the derivative has the slope below; others are above or below all."""
+    some = torch.tensor([0, 1, 2, 3, 300, 510, 70_000, 2**31 - 1])
+    distance = some[torch.randint(len(some), (29 * 29 + 1,), generator=torch.Generator().manual_seed(1))].int()
+    batch = cases.Batch(torch.tensor([0, 29, 30]), distance)
+    tensors = cases.make_tensors(batch, 5, 16, dtype=F32)
+    tensors["hop"] = torch.tensor([2.0, -1.0, 30.5, 3.0, 2.5])
+    check(tensors, batch, gamma=gamma, slope=0.01, scale=-0.7)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_wider_hop_than_features(dtype: torch.dtype) -> None:
+    batch = cases.make_batch((4, 9))
+    tensors = cases.make_tensors(batch, 5, 3, dtype=dtype)
+    tensors["hop"] = tensors["hop"].float() + 0.001
+    assert run(tensors, batch)["grad hop"].dtype == F32
+    check(tensors, batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"), [w[:3] for w in WRONG], ids=[f"{i}-{w[0]}" for i, w in enumerate(WRONG)]
+)
+def test_nothing_is_launched_for_a_wrong_argument(name: str, value: Any, kind: type[Exception]) -> None:
+    with launch.keep_launches() as kept, pytest.raises(kind):
+        ragged_attention(**{"backend": "triton", **arguments(**{name: value})})
+    assert not kept
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int32], ids=str)
@@ -179,21 +227,24 @@ def test_gradients_that_are_not_asked_for_are_not_computed(missing: str) -> None
 
 
 class _NoReading(TorchDispatchMode):
-    """Raises where a GPU would have to be waited for."""
+    """Raises where a GPU would have to be waited for, and keeps the size of the largest result."""
+
+    largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         aten = torch.ops.aten
         if func.overloadpacket in (aten.item, aten._local_scalar_dense, aten.nonzero):
             raise AssertionError(f"{func} waits for the device")
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self.largest = max(self.largest, result.numel())
+        return result
 
 
-def test_launching_waits_for_nothing() -> None:
-    """Kernels are not run; what is around them reads no tensor."""
-    launch = importlib.import_module("gattn.kernels.launch")
+def test_launching_waits_for_nothing_and_takes_little_memory() -> None:
+    """Kernels are not run; what is around them reads no tensor, and allocates nothing of the pairs' size."""
     batch = cases.make_batch(SIZES)
     tensors = cases.make_tensors(batch, 2, 3, dtype=BF16)
-    with launch.keep_launches() as kept, _NoReading():
+    with launch.keep_launches() as kept, _NoReading() as mode:
         call = ragged.Inputs(*(tensors[name] for name in "qkv"), tensors["hop"].float(), *batch, torch.tensor(3))
         numbers = ragged.Numbers(0.5, 0.6, 0.1, 0.3)
         q, wide = call.q, call.q.float()
@@ -201,6 +252,7 @@ def test_launching_waits_for_nothing() -> None:
         ragged.forward(call, numbers, q, stats, wide)
         ragged.backward(call, numbers, ragged.Saved(stats, wide, q), q, q, q, call.hop)
     assert len(kept) == 5
+    assert 0 < mode.largest <= q.numel() < len(batch.distance) // 4
     with pytest.raises(AssertionError, match="waits"), _NoReading():
         batch.ptr.max().item()
 
@@ -218,9 +270,16 @@ def test_second_derivatives() -> None:
         torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(F32, marks=pytest.mark.whole), BF16], ids=str)
-def test_op_passes_opcheck(dtype: torch.dtype) -> None:
-    """Schema, autograd registration, fake and AOT dispatch with dynamic shapes. Half precision has one output more."""
+@pytest.mark.parametrize(
+    ("dtype", "checks"),
+    [
+        (BF16, ["test_schema", "test_autograd_registration", "test_faketensor"]),
+        pytest.param(BF16, ["test_aot_dispatch_dynamic"], marks=pytest.mark.whole),
+        pytest.param(F32, ["test_aot_dispatch_dynamic"], marks=pytest.mark.whole),
+    ],
+)
+def test_op_passes_opcheck(dtype: torch.dtype, checks: list[str]) -> None:
+    """Half precision has one output more."""
     batch = cases.make_batch((2,))
     tensors = {name: x.requires_grad_() for name, x in cases.make_tensors(batch, 1, 2, dtype=dtype).items()}
     captured: list[Any] = []
@@ -230,7 +289,7 @@ def test_op_passes_opcheck(dtype: torch.dtype) -> None:
         ragged_attention(**tensors, ptr=batch.ptr, distance=batch.distance, backend="triton", **cases.DECAY)
     finally:
         module._ragged = call
-    torch.library.opcheck(torch.ops.gattn.ragged_attention.default, captured[0])
+    torch.library.opcheck(torch.ops.gattn.ragged_attention.default, captured[0], test_utils=checks)
 
 
 @pytest.mark.whole
