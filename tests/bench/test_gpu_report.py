@@ -333,6 +333,16 @@ def test_padding_leaves_pairs_where_they_are(context: Context) -> None:
         torch.testing.assert_close(value, exact[name])
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_is_given_the_same_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mask and its decay, without the compiler; it has no backward on the CPU."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    problem = batches.Problem.build(batches.reduced(batches.CASES["mixed"]), torch.float64, CPU)
+    detached = {name: leaf.detach() for name, leaf in problem.leaves.items()}
+    expected = batches.by_gattn(problem, "reference")(**detached)
+    torch.testing.assert_close(batches.flex(problem)(**detached), expected)
+
+
 def test_names_of_devices() -> None:
     assert machine.slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
     facts = machine.describe(CPU)
