@@ -119,9 +119,11 @@ def test_distances_of_any_size(gamma: float) -> None:
 
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 def test_wider_hop_than_features(dtype: torch.dtype) -> None:
+    """Its gradient is far smaller than the terms of ``D``, in which weights are split."""
     batch = cases.make_batch((4, 9))
     tensors = cases.make_tensors(batch, 5, 3, dtype=dtype)
     tensors["hop"] = tensors["hop"].float() + 0.001
+    tensors["v"] += 8
     assert run(tensors, batch)["grad hop"].dtype == F32
     check(tensors, batch)
 
