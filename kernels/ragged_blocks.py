@@ -50,7 +50,7 @@ def choose(kernel: str, dtype: torch.dtype, heads: int, channels: int, dropout: 
     else:
         rows, columns, warps = 32 if large else 16, 16, 4 if large else 2
     # For their registers: 8 warps may take all that there are.
-    if kernel == "key" or (not large and (kernel == "query" or width > 32)):
+    if kernel == "key" or (kernel == "query" and (loose or not large)) or (width > 32 and not large):
         warps *= 2
     if dtype.itemsize == 8:
         warps = min(2 * warps, 8)
