@@ -8,6 +8,18 @@ from gattn.ops.gat_layer import gat_layer
 from gattn.ops.gatv2 import gatv2
 from gattn.ops.gt import gt
 from gattn.ops.ragged_attention import ragged_attention
+from gattn.ops.ragged_sparse import NearPairs, near_pairs
 from gattn.reference.dropout import dropout_mask
 
-__all__ = ["dot", "dropout_mask", "edge_softmax", "gat", "gat_layer", "gatv2", "gt", "ragged_attention"]
+__all__ = [
+    "NearPairs",
+    "dot",
+    "dropout_mask",
+    "edge_softmax",
+    "gat",
+    "gat_layer",
+    "gatv2",
+    "gt",
+    "near_pairs",
+    "ragged_attention",
+]
