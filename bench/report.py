@@ -21,8 +21,8 @@ from gattn.files import write_atomic
 Graph = dict[str, Any]
 Run = dict[str, Any]
 
-#: Results with pages of their own: the GPU report's, the kernel report's.
-OTHERS = ("gpu-", "kernels.")
+#: Results of other measurements: the GPU report's, the kernel report's, shortest paths.
+OTHERS = ("gpu-", "kernels.", "shortest_path.")
 TITLES = {
     "gat": "GATConv layer",
     "gatv2": "GATv2Conv layer",
