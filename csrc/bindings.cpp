@@ -7,8 +7,11 @@
 
 namespace gattn {
 
-void bind_attention(py::module_& module);  // bindings_attention.cpp
-void bind_cuda(py::module_& module);       // cuda/bindings.cpp
+void bind_activation(py::module_& module);  // bindings_activation.cpp
+void bind_attention(py::module_& module);   // bindings_attention.cpp
+void bind_nodes(py::module_& module);       // bindings_nodes.cpp
+void bind_ragged(py::module_& module);      // bindings_ragged.cpp
+void bind_cuda(py::module_& module);        // cuda/bindings.cpp
 
 namespace {
 
@@ -112,7 +115,7 @@ void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a
 struct GatLayerCall {
   Argument att_src, att_dst, bias;
   GatCall call;
-  cpu::GatParameters parameters;
+  cpu::NodeParameters parameters;
 
   GatLayerCall(py::handle graph, py::handle x, py::handle att_src_, py::handle att_dst_, py::handle a_edge,
                py::handle bias_, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
@@ -142,7 +145,8 @@ void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::h
   const GatCall& call = layer.call;
   const GatForwardOutputs outputs(call, out_, row_stats_, alpha_);
   const py::gil_scoped_release release;
-  cpu::kernels().gat_node_scores(call.problem, call.x->data, layer.parameters, call.a_src->data, call.a_dst->data);
+  cpu::kernels().node_terms(call.problem, call.sizes.num_src, call.x->data, layer.parameters,
+                            {call.a_src->data, call.a_dst->data, nullptr});
   cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
 }
 
@@ -174,8 +178,9 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
   arguments.gradients.wide_x = half;
   if (half) arguments.gradients.x = wide_dx.get();
   cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
-  cpu::kernels().gat_node_gradients(call.problem, call.x->data, layer.parameters, arguments.saved.grad_out,
-                                    arguments.gradients, {final_dx, datt_src->data, datt_dst->data, dbias->data});
+  cpu::kernels().node_terms_backward(
+      call.problem, call.sizes.num_src, call.x->data, layer.parameters, {da_src.get(), da_dst.get(), nullptr, nullptr},
+      {final_dx, datt_src->data, datt_dst->data, dbias->data, arguments.saved.grad_out, arguments.gradients.x, half});
 }
 
 void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads) {
@@ -273,7 +278,10 @@ PYBIND11_MODULE(_C, module) {
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
+  bind_activation(module);
   bind_attention(module);
+  bind_nodes(module);
+  bind_ragged(module);
   module.attr("cuda_compiler") = GATTN_CUDA_COMPILER;
   module.attr("no_cuda") = GATTN_NO_CUDA;
   if constexpr (sizeof(GATTN_NO_CUDA) == 1) bind_cuda(module);

@@ -126,22 +126,27 @@ def use_backend(name: str | None) -> Iterator[None]:
         _choice.name = before
 
 
-def select_backend(backend: str | None, device: torch.device, case: Case | None = None) -> str:
+def select_backend(
+    backend: str | None, device: torch.device, case: Case | None = None, among: tuple[str, ...] = BACKENDS
+) -> str:
     """The backend for tensors on ``device``: the argument, else :func:`use_backend`'s, else the fastest usable.
 
-    ``case`` says which of two usable ones for GPUs has been faster.
+    ``case`` says which of two usable ones for GPUs has been faster; ``among`` are those that compute the op.
 
     Raises:
-        ValueError: the name is no backend, or the backend does not compute on ``device``.
+        ValueError: the name is no backend, or the backend does not compute the op or not on ``device``.
         RuntimeError: the backend cannot be used here; the message says why.
     """
     name = backend if backend is not None else _choice.name
     if name is None:
         if device.type != "cpu":
-            return _fastest(device.index, *(case or ())) if device.type == "cuda" else "reference"
-        name = "cpu"
+            name = _fastest(device.index, *(case or ())) if device.type == "cuda" else "reference"
+            return name if name in among else "reference"
+        name = "cpu" if "cpu" in among else "reference"
     elif name not in BACKENDS:
         _check_name(name)
+    if name not in among:
+        raise ValueError(f"Expected one of the backends that compute this op, {among} (got {name!r}).")
     if name == "cpu":
         if device.type != "cpu":
             raise ValueError(

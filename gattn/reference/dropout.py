@@ -39,15 +39,19 @@ def philox(seed: int | Tensor, edge_id: Tensor, head_group: int) -> list[Tensor]
     return counter
 
 
+def keep_mask(edge_id: Tensor, heads: int, p: float, seed: int | Tensor) -> Tensor:
+    """Which attention weights dropout keeps: ``[..., heads]`` bool for the edges of these numbers, int64."""
+    words = [word for group in range((heads + 3) // 4) for word in philox(seed, edge_id, group)]
+    threshold = int(p * 2.0**32 + 0.5)
+    return torch.stack(words[:heads], dim=-1) >= threshold
+
+
 def dropout_mask(graph: Graph, heads: int, p: float, seed: int | Tensor) -> Tensor:
     """Which attention weights dropout keeps: ``[E, heads]`` bool in the caller's edge order.
 
     The mask is a function of ``(seed, edge number, head)`` and ``p`` alone, the same on every backend.
     """
-    edge_id = torch.arange(graph.num_edges, device=graph.device)
-    words = [word for group in range((heads + 3) // 4) for word in philox(seed, edge_id, group)]
-    threshold = int(p * 2.0**32 + 0.5)
-    return torch.stack(words[:heads], dim=1) >= threshold
+    return keep_mask(torch.arange(graph.num_edges, device=graph.device), heads, p, seed)
 
 
 def apply_dropout(alpha: Tensor, graph: Graph, p: float, seed: int | Tensor | None) -> Tensor:

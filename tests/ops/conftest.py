@@ -220,40 +220,53 @@ def error(got: Tensor, exact: Tensor) -> float:
 FEW, DRAWS = 4, 8
 
 
+#: Of every result and gradient: the backend's error, the reference's, and the number of numbers.
+Errors = dict[str, tuple[float, float, int]]
+
+
 def check_against_reference(op: str, tensors: Tensors, graph: Graph, *, backend: str = "cpu", **options: Any) -> None:
     """Every result and gradient is at most twice as far from the truth as the reference in that dtype.
 
-    The truth is the reference in fp64 with its sums over edges rounded once. The floor is some roundings of the
-    dtype that sums accumulate in, more in fp64, where a wrong formula and not the last digits is looked for. Errors of
-    tensors of very few numbers are root mean squares over inputs some roundings away, the kernel's and the reference's.
+    The truth is the reference in fp64 with its sums over edges rounded once.
     """
-    fp64 = next(iter(tensors.values())).dtype == torch.float64
-    floor = 256 * torch.finfo(torch.float64).eps if fp64 else 16 * torch.finfo(torch.float32).eps
-    errors = _errors(op, tensors, graph, backend=backend, **options)
-    few = [name for name, (_, _, numbers) in errors.items() if numbers <= FEW]
-    if few and not fp64:
-        generator = torch.Generator().manual_seed(9)
-        draws = [_errors(op, _near(tensors, generator), graph, backend=backend, **options) for _ in range(DRAWS - 1)]
-        for name in few:
-            squares = torch.tensor([draw[name][:2] for draw in (errors, *draws)], dtype=torch.float64).square()
-            errors[name] = (*squares.mean(0).sqrt().tolist(), FEW)
-    wrong = {name: pair for name, (*pair, _) in errors.items() if not pair[0] <= 2 * pair[1] + floor}
-    assert not wrong, "; ".join(f"{name}: {got:.3g} > {2 * own + floor:.3g}" for name, (got, own) in wrong.items())
+
+    def errors(tensors: Tensors) -> Errors:
+        got = run(op, tensors, graph, backend=backend, **options)
+        expected = run(op, tensors, graph, backend="reference", **options)
+        return compare(got, expected, _exact(op, tensors, got, graph, **options))
+
+    hold_to_twice(errors, tensors)
 
 
-def _errors(
-    op: str, tensors: Tensors, graph: Graph, *, backend: str, **options: Any
-) -> dict[str, tuple[float, float, int]]:
-    """The backend's error, the reference's and the number of numbers, of every result and gradient."""
-    got = run(op, tensors, graph, backend=backend, **options)
-    expected = run(op, tensors, graph, backend="reference", **options)
-    exact = _exact(op, tensors, got, graph, **options)
+def compare(got: Tensors, expected: Tensors, exact: Tensors) -> Errors:
+    """Errors of a backend's tensors and of the reference's."""
     assert got.keys() == expected.keys() == exact.keys()
     assert {name: x.dtype for name, x in got.items()} == {name: x.dtype for name, x in expected.items()}
     return {
         name: (error(value, exact[name]), error(expected[name], exact[name]), value.numel())
         for name, value in got.items()
     }
+
+
+def hold_to_twice(errors_of: Callable[[Tensors], Errors], tensors: Tensors) -> None:
+    """Asserts that the backend's errors for ``tensors`` are at most twice the reference's.
+
+    The floor is some roundings of the dtype that sums accumulate in, more in fp64, where a wrong formula and not the
+    last digits is looked for. Errors of tensors of very few numbers are root mean squares over inputs some roundings
+    away, the kernel's and the reference's.
+    """
+    fp64 = next(iter(tensors.values())).dtype == torch.float64
+    floor = 256 * torch.finfo(torch.float64).eps if fp64 else 16 * torch.finfo(torch.float32).eps
+    errors = errors_of(tensors)
+    few = [name for name, (_, _, numbers) in errors.items() if numbers <= FEW]
+    if few and not fp64:
+        generator = torch.Generator().manual_seed(9)
+        draws = [errors_of(_near(tensors, generator)) for _ in range(DRAWS - 1)]
+        for name in few:
+            squares = torch.tensor([draw[name][:2] for draw in (errors, *draws)], dtype=torch.float64).square()
+            errors[name] = (*squares.mean(0).sqrt().tolist(), FEW)
+    wrong = {name: pair for name, (*pair, _) in errors.items() if not pair[0] <= 2 * pair[1] + floor}
+    assert not wrong, "; ".join(f"{name}: {got:.3g} > {2 * own + floor:.3g}" for name, (got, own) in wrong.items())
 
 
 def _near(tensors: Tensors, generator: torch.Generator) -> Tensors:

@@ -7,21 +7,18 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
+constexpr float kExpLow = -87.33654f, kExpHigh = 88.0f;
+
 // Range reduction to |r| <= ln 2 / 2 and a degree-6 polynomial (the coefficients of Cephes' expf), below 1 ulp of
-// error; results under 2^-126 become 0, those over exp(88) infinity, and NaN stays NaN.
-// (Softmax only asks for exponents up to rounding above 0.)
+// error; for numbers between the bounds.
 template <int W>
-inline Vec<float, W> exp_vector(Vec<float, W> x) {
+GATTN_INLINE Vec<float, W> exp_in_range(Vec<float, W> x) {
   using V = Vec<float, W>;
   using Bits = Vec<uint32_t, W>;
-  const V low = splat<float, W>(-87.33654f), high = splat<float, W>(88.0f), zero = splat<float, W>(0.0f);
-  const V infinity = splat<float, W>(__builtin_inff());
-  V clamped = x < low ? low : x;
-  clamped = clamped > high ? high : clamped;
   const V shift = splat<float, W>(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-  const V shifted = clamped * 1.44269504f + shift;
+  const V shifted = x * 1.44269504f + shift;
   const V n = shifted - shift;
-  V r = clamped - n * 0.693359375f;
+  V r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   V p = splat<float, W>(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
@@ -32,9 +29,23 @@ inline Vec<float, W> exp_vector(Vec<float, W> x) {
   p = p * r * r + r + 1.0f;
   // The rounded integer sits in the low mantissa bits of `shifted`; moved up it is the exponent of 2^n.
   const Bits exponent = (bit_cast<Bits>(shifted) << 23) + (127u << 23);
-  V result = p * bit_cast<V>(exponent);
-  result = x < low ? zero : result;
-  return x > high ? infinity : result;
+  return p * bit_cast<V>(exponent);
+}
+
+// exp of numbers up to 0, those that softmax takes it of: results under 2^-126 become 0, and NaN stays NaN.
+template <int W>
+GATTN_INLINE Vec<float, W> exp_to_one(Vec<float, W> x) {
+  const Vec<float, W> low = splat<float, W>(kExpLow), result = exp_in_range<W>(low > x ? low : x);
+  return low > x ? Vec<float, W>{} : result;
+}
+
+// exp of any number: those over exp(88) become infinity.
+// (Softmax only asks for exponents up to rounding above 0.)
+template <int W>
+GATTN_INLINE Vec<float, W> exp_vector(Vec<float, W> x) {
+  const Vec<float, W> low = splat<float, W>(kExpLow), high = splat<float, W>(kExpHigh);
+  const Vec<float, W> above = low > x ? low : x, result = exp_in_range<W>(high < above ? high : above);
+  return x > high ? splat<float, W>(__builtin_inff()) : low > x ? Vec<float, W>{} : result;
 }
 
 template <int W>
@@ -45,6 +56,11 @@ inline Vec<double, W> exp_vector(Vec<double, W> x) {
     for (int l = 0; l < W; ++l) x[l] = ::exp(x[l]);
     return x;
   }
+}
+
+template <int W>
+inline Vec<double, W> exp_to_one(Vec<double, W> x) {
+  return exp_vector<W>(x);
 }
 
 // Of one number to the last bit or so, for what all of a row's edges share. Half of the arguments are 0.

@@ -66,8 +66,7 @@ inline Vec<A, H> fold_to_heads(Vec<A, W> v, const Combine& combine) {
     return v;
   } else {
     Vec<A, W / 2> low, high;
-    memcpy(&low, &v, sizeof(low));
-    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    halve<A, W>(v, &low, &high);
     return fold_to_heads<A, W / 2, H>(combine(low, high), combine);
   }
 }

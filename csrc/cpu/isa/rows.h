@@ -39,4 +39,23 @@ struct RowOps {
 template <class A>
 const RowOps<A>& row_ops(DType dtype, int64_t channels);
 
+// Feature rows [nodes, heads, channels] of any storage type.
+template <class A>
+struct Rows {
+  const char* data;
+  int64_t heads, channels, bytes;  // bytes of one row
+  bool wide;                       // stored in the accumulate type
+  const RowOps<A>* ops;
+
+  Rows(const void* data_, DType dtype, int64_t heads_, int64_t channels_)
+      : data(static_cast<const char*>(data_)),
+        heads(heads_),
+        channels(channels_),
+        bytes(heads_ * channels_ * dtype_bytes(dtype)),
+        wide(dtype == kWide<A>),
+        ops(&row_ops<A>(dtype, channels_)) {}
+  const void* operator[](int64_t node) const { return data + node * bytes; }
+  int64_t width() const { return heads * channels; }
+};
+
 }  // namespace gattn::cpu::GATTN_ISA

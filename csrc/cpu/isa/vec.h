@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -19,6 +20,9 @@ constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;
 #endif
+
+// For what is small and called in inner loops, where the compiler's own idea of a function's size is a loss.
+#define GATTN_INLINE inline __attribute__((always_inline))
 
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
@@ -159,37 +163,57 @@ inline void store(float16* p, Vec<float, W> v) {
   }
 }
 
+template <class V, class A, int... Lanes>
+GATTN_INLINE V fill(A value, std::integer_sequence<int, Lanes...>) {
+  return V{(static_cast<void>(Lanes), value)...};
+}
+// (Adding to a vector of zeros would not be a mere broadcast: it turns -0 into 0.)
 template <class A, int W>
-inline Vec<A, W> splat(A value) {
-  if constexpr (W == 1) {
+GATTN_INLINE Vec<A, W> splat(A value) {
+  if constexpr (W == 1)
     return value;
-  } else {
-    return Vec<A, W>{} + value;
-  }
+  else
+    return fill<Vec<A, W>>(value, std::make_integer_sequence<int, W>{});
 }
 
-// shuffle<i...>(a, b): lanes of a and b, numbered through.
+template <int... Lanes, class V>
+inline V shuffle(V a, V b) {
 #if defined(__clang__)
-template <int... Lanes>
-inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
   return __builtin_shufflevector(a, b, Lanes...);
-}
 #else
-template <int... Lanes>
-inline Vec<float, 4> shuffle(Vec<float, 4> a, Vec<float, 4> b) {
-  return __builtin_shuffle(a, b, Vec<int32_t, 4>{Lanes...});
-}
+  return __builtin_shuffle(a, b, decltype(a == b){Lanes...});
 #endif
+}
+
+// The two halves of a vector. (Through memory, a vector that is summed at a loop's end would live there in the loop.)
+template <class A, int W>
+GATTN_INLINE void halve(Vec<A, W> v, Vec<A, W / 2>* low, Vec<A, W / 2>* high) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(v) == 64) {
+    *low = (Vec<A, W / 2>)_mm512_maskz_extracti64x4_epi64(0xFF, (__m512i)v, 0);  // the plain ones warn in GCC 12
+    *high = (Vec<A, W / 2>)_mm512_maskz_extracti64x4_epi64(0xFF, (__m512i)v, 1);
+    return;
+  }
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(v) == 32) {
+    *low = (Vec<A, W / 2>)_mm256_castsi256_si128((__m256i)v);
+    *high = (Vec<A, W / 2>)_mm256_extracti128_si256((__m256i)v, 1);
+    return;
+  }
+#endif
+  memcpy(low, &v, sizeof(*low));
+  memcpy(high, reinterpret_cast<const char*>(&v) + sizeof(*low), sizeof(*high));
+}
 
 // Sums halves onto each other until H lanes are left: a fixed order, whatever the loop around it does.
 template <class A, int W, int H>
-inline Vec<A, H> halve_to(Vec<A, W> v) {
+GATTN_INLINE Vec<A, H> halve_to(Vec<A, W> v) {
   if constexpr (W == H) {
     return v;
   } else {
     Vec<A, W / 2> low, high;
-    memcpy(&low, &v, sizeof(low));
-    memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    halve<A, W>(v, &low, &high);
     return halve_to<A, W / 2, H>(low + high);
   }
 }
