@@ -11,7 +11,7 @@ GPU_PYTHON ?= python3
 # nvcc takes minutes, and nothing here runs on a GPU: `make test GATTN_CUDA=on` compiles the CUDA kernels too.
 export GATTN_CUDA ?= off
 
-.PHONY: demo test test-all build sanitize emulation emulation-asan lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
+.PHONY: demo test test-all build sanitize emulation lint format bench kernel-report gpu-report gpu-dry-run wheel-matrix clean
 
 demo: $(VENV)/ready build
 	$(BIN)/gattn train --dataset digits --compare --overwrite
@@ -20,7 +20,7 @@ demo: $(VENV)/ready build
 test: $(VENV)/ready build sanitize emulation
 	OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto
 
-# With the whole matrix of the Triton kernels in the interpreter and of the CUDA kernels on the CPU: hours.
+# With the whole matrix of the Triton kernels in the interpreter: hours.
 test-all: $(VENV)/ready build sanitize emulation
 	OMP_WAIT_POLICY=passive GATTN_TEST_ALL=1 $(BIN)/pytest -n auto
 
@@ -39,12 +39,9 @@ build: $(VENV)/ready
 sanitize: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/sanitize.sh
 
-# The CUDA kernels as C++ for the CPU, which tests/cuda runs: plain, and with sanitizers.
+# The CUDA kernels as C++ for the CPU, plain and with sanitizers, which tests/cuda runs.
 emulation: $(VENV)/ready
 	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/cuda/build.sh
-
-emulation-asan: $(VENV)/ready
-	PATH="$(abspath $(BIN)):$$PATH" csrc/tests/cuda/build.sh --sanitize
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(graphs.CASES)}; default {','.join(graphs.DEFAULT)}",
     )
     add("--peers", type=_names, metavar="A,B", help="beside gattn; default all that can run here")
-    add("--stages", type=_names, metavar="A,B", help="of layer, kernel, variants, memory; default all")
+    add("--stages", type=_names, metavar="A,B", help="of layer, norm, kernel, variants, memory; default all")
     add("--layer", default="gat", help="the layer to measure; gat, gatv2, gatv2-edge, transformer, transformer-edge")
     add("--heads", type=_positive, help="instead of each graph's own (4)")
     add("--channels", type=_positive, help="a head, instead of each graph's own (32)")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gattn.bench import norm
 from gattn.bench.graphs import CASES
 from gattn.bench.results import DIRECTORY, load, over_limit, ratio
 from gattn.bench.variants import PLAIN, ratios
@@ -22,7 +23,7 @@ Graph = dict[str, Any]
 Run = dict[str, Any]
 
 #: Results with pages of their own: the GPU report's, the kernel report's.
-OTHERS = ("gpu-", "kernels.")
+OTHERS = ("gpu-", "kernels.", "activation.", "ragged", "shortest_path.")
 TITLES = {
     "gat": "GATConv layer",
     "gatv2": "GATv2Conv layer",
@@ -173,6 +174,12 @@ def call_line(run: Run) -> str:
     )
 
 
+def norm_line(run: Run) -> str:
+    """What LipschitzNorm costs the layer."""
+    costs = [f"{graph['case']['name']} {norm.ratio(graph['norm']):.2f}×" for graph in run["graphs"] if "norm" in graph]
+    return f'The layer with `norm="lipschitz"` over the plain one: {", ".join(costs)}.' if costs else ""
+
+
 def merged(runs: Sequence[Run]) -> list[Run]:
     """One run for each layer and description: what was measured graph by graph stands in one table."""
     found: dict[tuple[str, str], Run] = {}
@@ -217,6 +224,8 @@ def docs_block(runs: Sequence[Run]) -> str:
         ]
         if "call" in run:
             parts.append(call_line(run))
+        if costs := norm_line(run):
+            parts.append(costs)
         if costs := variants_table(run):
             parts += ["The op's forward and backward with a modifier, or in bf16, over the plain op's:", costs]
     return "\n\n".join(parts) or "No measurements are stored."

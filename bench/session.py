@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from gattn.bench import gate, kernels, limits, memory, overhead, timing, variants
+from gattn.bench import gate, kernels, limits, memory, norm, overhead, timing, variants
 from gattn.bench.graphs import GraphCase, title
 from gattn.bench.layers import LAYERS
 from gattn.bench.peers import Contender, Peer
@@ -30,7 +30,7 @@ class Settings:
         return {**asdict(self), **method}
 
 
-STAGES = ("layer", "kernel", "variants", "memory")
+STAGES = ("layer", "norm", "kernel", "variants", "memory")
 
 
 class Session:
@@ -56,12 +56,16 @@ class Session:
         able = self._able(case, entry["contenders"])
         if "memory" in self.settings.stages:
             self._memory(case, able, entry["contenders"])
-        if {"layer", "kernel", "variants"} & set(self.settings.stages):
+        if set(STAGES) - {"memory"} & set(self.settings.stages):
             self.tell(f"{case.name}: building the graph and the reference")
             problem = Problem.build(case, self.settings.layer)
             green = self._gate(problem, able, entry["contenders"])
             if "layer" in self.settings.stages:
                 self._time(case, green, entry["contenders"])
+            if "norm" in self.settings.stages and "gattn" in green and norm.can_run(case, self.settings.layer):
+                self.tell(f"{case.name}: the layer with a norm")
+                entry["norm"] = norm.measure(problem, self.settings.repeats)
+                self.record.save()
             trusted, layer, edge_index = "gattn" in green, problem.layer, problem.edge_index
             del problem, green  # at products size the kernels need the room
             if "kernel" in self.settings.stages and trusted:

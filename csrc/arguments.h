@@ -105,12 +105,16 @@ inline void check_numbers(int64_t heads, int64_t channels, double dropout_p) {
                       " channels).");
 }
 
+inline void check_threads(int threads) {
+  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
+}
+
 // What all ops share. The features' shape gives heads and channels; logits alone give heads.
 inline cpu::Problem make_problem(const Argument& graph, DType dtype, int64_t heads, int64_t channels, double dropout_p,
                                  int64_t seed, int threads, Sizes* sizes) {
   *sizes = sizes_of(graph);
   check_numbers(heads, channels, dropout_p);
-  if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
+  check_threads(threads);
   cpu::Problem problem;
   problem.dtype = dtype;
   problem.wide = graph->dtype == DType::i64;

@@ -3,12 +3,15 @@
 #include "common/graph_layout.h"
 #include "cpu/buffer.h"
 #include "cpu/parallel.h"
+#include "cpu/shortest_path.h"
 
 namespace gattn {
 
-void bind_attention(py::module_& module);  // bindings_attention.cpp
-void bind_ragged(py::module_& module);     // bindings_ragged.cpp
-void bind_cuda(py::module_& module);       // cuda/bindings.cpp
+void bind_activation(py::module_& module);  // bindings_activation.cpp
+void bind_attention(py::module_& module);   // bindings_attention.cpp
+void bind_nodes(py::module_& module);       // bindings_nodes.cpp
+void bind_ragged(py::module_& module);      // bindings_ragged.cpp
+void bind_cuda(py::module_& module);        // cuda/bindings.cpp
 
 namespace {
 
@@ -112,7 +115,7 @@ void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a
 struct GatLayerCall {
   Argument att_src, att_dst, bias;
   GatCall call;
-  cpu::GatParameters parameters;
+  cpu::NodeParameters parameters;
 
   GatLayerCall(py::handle graph, py::handle x, py::handle att_src_, py::handle att_dst_, py::handle a_edge,
                py::handle bias_, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
@@ -142,7 +145,8 @@ void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::h
   const GatCall& call = layer.call;
   const GatForwardOutputs outputs(call, out_, row_stats_, alpha_);
   const py::gil_scoped_release release;
-  cpu::kernels().gat_node_scores(call.problem, call.x->data, layer.parameters, call.a_src->data, call.a_dst->data);
+  cpu::kernels().node_terms(call.problem, call.sizes.num_src, call.x->data, layer.parameters,
+                            {call.a_src->data, call.a_dst->data, nullptr});
   cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
 }
 
@@ -174,8 +178,9 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
   arguments.gradients.wide_x = half;
   if (half) arguments.gradients.x = wide_dx.get();
   cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
-  cpu::kernels().gat_node_gradients(call.problem, call.x->data, layer.parameters, arguments.saved.grad_out,
-                                    arguments.gradients, {final_dx, datt_src->data, datt_dst->data, dbias->data});
+  cpu::kernels().node_terms_backward(
+      call.problem, call.sizes.num_src, call.x->data, layer.parameters, {da_src.get(), da_dst.get(), nullptr, nullptr},
+      {final_dx, datt_src->data, datt_dst->data, dbias->data, arguments.saved.grad_out, arguments.gradients.x, half});
 }
 
 void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads) {
@@ -190,21 +195,21 @@ void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads
   cpu::kernels().gather_limit(problem, x->data, out->data);
 }
 
-// Hands the packed graph to Python as a one-dimensional DLPack tensor that owns its memory.
-py::object to_capsule(cpu::PackedGraph graph) {
+// Hands the array to Python as a DLPack tensor that owns its memory.
+py::object to_capsule(cpu::OwnedArray array) {
   struct Owner {
     dlpack::ManagedTensor managed;
-    cpu::PackedGraph graph;
+    cpu::OwnedArray array;
     int64_t shape[1], strides[1];
   };
   auto owner = std::make_unique<Owner>();
-  owner->shape[0] = graph.numel;
+  owner->shape[0] = array.numel;
   owner->strides[0] = 1;
-  owner->graph = std::move(graph);
-  owner->managed.tensor = {owner->graph.data.get(),
+  owner->array = std::move(array);
+  owner->managed.tensor = {owner->array.data.get(),
                            {dlpack::kCpu, 0},
                            1,
-                           {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->graph.dtype)), 1},
+                           {dlpack::kInt, static_cast<uint8_t>(8 * dtype_bytes(owner->array.dtype)), 1},
                            owner->shape,
                            owner->strides,
                            0};
@@ -230,6 +235,16 @@ py::tuple build_graph(py::handle edge_index, int64_t num_src, int64_t num_dst, b
   }
   const Sizes sizes{graph.num_src, graph.num_dst, graph.num_edges};
   return py::make_tuple(to_capsule(std::move(graph)), sizes.num_src, sizes.num_dst, sizes.num_edges);
+}
+
+py::object shortest_path(py::handle edge_index, py::handle ptr_, int64_t unreachable, int threads) {
+  const Argument edges(edge_index, "edge_index"), ptr(ptr_, "ptr");
+  cpu::OwnedArray distances;
+  {
+    const py::gil_scoped_release release;
+    distances = cpu::shortest_path(edges.view, ptr.view, unreachable, threads);
+  }
+  return to_capsule(std::move(distances));
 }
 
 py::list usable_isas() {
@@ -258,11 +273,14 @@ PYBIND11_MODULE(_C, module) {
   module.def("build_graph", build_graph,
              "build_graph(edge_index, num_src, num_dst, swap_rows, self_loops, wide, threads) -> (packed, num_src, "
              "num_dst, num_edges)");
+  module.def("shortest_path", shortest_path, "shortest_path(edge_index, ptr, unreachable, threads) -> distances");
   module.def("gat_forward", gat_forward);
   module.def("gat_backward", gat_backward);
   module.def("gat_layer_forward", gat_layer_forward);
   module.def("gat_layer_backward", gat_layer_backward);
+  bind_activation(module);
   bind_attention(module);
+  bind_nodes(module);
   bind_ragged(module);
   module.attr("cuda_compiler") = GATTN_CUDA_COMPILER;
   module.attr("no_cuda") = GATTN_NO_CUDA;

@@ -36,7 +36,7 @@ struct RaggedCall {
     if (!(problem.gamma > 0.0 && problem.gamma <= 1.0))
       raise<ValueError>("Expected 'gamma' in (0, 1] (got ", problem.gamma, ").");
     check_numbers(problem.heads, problem.channels, problem.dropout_p);
-    if (threads < 1) raise<ValueError>("Expected at least one thread (got ", threads, ").");
+    check_threads(threads);
     problem.seed = static_cast<uint64_t>(seed);
     problem.threads = threads;
     for (const auto& [argument, name] : {std::pair{&q, "q"}, {&k, "k"}, {&v, "v"}}) check_rows(*argument, name);

@@ -25,6 +25,7 @@ def build_graph(
     threads: int,
     /,
 ) -> tuple[_Exported, int, int, int]: ...
+def shortest_path(edge_index: _Exported, ptr: _Exported, unreachable: int, threads: int, /) -> _Exported: ...
 def gat_forward(
     graph: _Exported,
     x: _Exported,
@@ -101,6 +102,43 @@ def gat_layer_backward(
     grad_att_src: _Exported,
     grad_att_dst: _Exported,
     grad_bias: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
+def node_terms(
+    x: _Exported,
+    att_src: _Exported | None,
+    att_dst: _Exported | None,
+    a_src: _Exported | None,
+    a_dst: _Exported | None,
+    norm: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
+def node_terms_backward(
+    x: _Exported,
+    att_src: _Exported | None,
+    att_dst: _Exported | None,
+    norm: _Exported | None,
+    grad_a_src: _Exported | None,
+    grad_a_dst: _Exported | None,
+    grad_norm: _Exported | None,
+    grad_x: _Exported,
+    grad_att_src: _Exported | None,
+    grad_att_dst: _Exported | None,
+    threads: int,
+    /,
+) -> None: ...
+def activation_stats(
+    x: _Exported,
+    thresholds: _Exported,
+    edges: _Exported,
+    largest: _Exported,
+    median: _Exported,
+    ratio: _Exported,
+    sums: _Exported,
+    counts: _Exported,
+    extremes: _Exported,
     threads: int,
     /,
 ) -> None: ...

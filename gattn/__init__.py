@@ -12,7 +12,7 @@ from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 
 if TYPE_CHECKING:
-    from gattn import analysis, init, nn
+    from gattn import analysis, init, nn, transforms
     from gattn.nn import FusedGATConv, FusedGATv2Conv, FusedTransformerConv, fuse, unfuse
 
 __version__ = version("gattn")
@@ -31,12 +31,13 @@ __all__ = [
     "nn",
     "ops",
     "reference",
+    "transforms",
     "unfuse",
     "use_backend",
 ]
 
 # What needs PyTorch Geometric loads on first use: importing gattn stays quick, and gattn.ops works without it.
-_LAZY_MODULES = {"analysis", "init", "nn"}
+_LAZY_MODULES = {"analysis", "init", "nn", "transforms"}
 _LAZY = {"FusedGATConv", "FusedGATv2Conv", "FusedTransformerConv", "fuse", "unfuse"}
 
 

@@ -1,9 +1,7 @@
 #include "graph.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <vector>
 
 #include "../common/graph_layout.h"
@@ -154,6 +152,17 @@ void fill(const In* src, const In* dst, const GraphOptions& options, int64_t num
 }
 
 template <class In>
+void check_range(const TensorView& edge_index, int64_t num_nodes) {
+  const int64_t edges = edge_index.shape[1];
+  if (edges == 0) return;
+  const In* src = edge_index.as<const In>();
+  Bounds src_bounds, dst_bounds;
+  find_bounds(src, src + edges, {edges, 1}, 1, &src_bounds, &dst_bounds);
+  check_range(src_bounds.low, src_bounds.high, num_nodes, "source");
+  check_range(dst_bounds.low, dst_bounds.high, num_nodes, "target");
+}
+
+template <class In>
 PackedGraph build(const TensorView& edge_index, GraphOptions options) {
   const int64_t edges = edge_index.shape[1];
   const In* first = edge_index.as<const In>();
@@ -186,24 +195,17 @@ PackedGraph build(const TensorView& edge_index, GraphOptions options) {
   if (options.self_loops) graph.num_edges += std::min(options.num_src, options.num_dst) - src_bounds.loops;
   constexpr int64_t narrow = std::numeric_limits<int32_t>::max();
   const bool wide = options.wide || std::max({graph.num_src, graph.num_dst, graph.num_edges}) >= narrow;
-  graph.dtype = wide ? DType::i64 : DType::i32;
-  graph.numel = graph_numel(graph.num_src, graph.num_dst, graph.num_edges);
-  const int64_t bytes = graph.numel * dtype_bytes(graph.dtype);
-  void* data = nullptr;
-  if (posix_memalign(&data, bytes >= kHugePage ? kHugePage : 64, static_cast<size_t>(bytes)) != 0)
-    throw std::bad_alloc();
-  graph.data = {data, std::free};
-  advise_huge_pages(data, bytes);
+  graph.allocate(graph_numel(graph.num_src, graph.num_dst, graph.num_edges), wide ? DType::i64 : DType::i32);
   if (wide)
-    fill(src, dst, options, graph.num_edges, chunks, static_cast<int64_t*>(data));
+    fill(src, dst, options, graph.num_edges, chunks, static_cast<int64_t*>(graph.data.get()));
   else
-    fill(src, dst, options, graph.num_edges, chunks, static_cast<int32_t*>(data));
+    fill(src, dst, options, graph.num_edges, chunks, static_cast<int32_t*>(graph.data.get()));
   return graph;
 }
 
 }  // namespace
 
-PackedGraph build_graph(const TensorView& edge_index, GraphOptions options) {
+void check_edge_index(const TensorView& edge_index) {
   if (edge_index.dtype != DType::i64 && edge_index.dtype != DType::i32)
     raise<ValueError>("Expected 'edge_index' to be of integer type int32 or int64 (got '", dtype_name(edge_index.dtype),
                       "'). Convert it with .long().");
@@ -214,6 +216,15 @@ PackedGraph build_graph(const TensorView& edge_index, GraphOptions options) {
     raise<ValueError>("Expected 'edge_index' to have size '2' in the first dimension (got '", edge_index.shape[0],
                       "'). It has shape [2, num_edges].");
   if (!edge_index.contiguous()) raise<ValueError>("Expected 'edge_index' to be contiguous. Call .contiguous() first.");
+}
+
+void check_indices(const TensorView& edge_index, int64_t num_nodes) {
+  edge_index.dtype == DType::i64 ? check_range<int64_t>(edge_index, num_nodes)
+                                 : check_range<int32_t>(edge_index, num_nodes);
+}
+
+PackedGraph build_graph(const TensorView& edge_index, GraphOptions options) {
+  check_edge_index(edge_index);
   if ((options.num_src < 0) != (options.num_dst < 0) || options.num_src < -1 || options.num_dst < -1)
     raise<ValueError>("Expected non-negative numbers of nodes (got ", options.num_src, " sources and ", options.num_dst,
                       " targets).");

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "../common/tensor.h"
+#include "owned_array.h"
 
 namespace gattn::cpu {
 
@@ -16,15 +16,18 @@ struct GraphOptions {
   int threads = 1;
 };
 
-struct PackedGraph {
-  std::unique_ptr<void, void (*)(void*)> data{nullptr, nullptr};
-  int64_t numel = 0;
-  DType dtype = DType::i32;
+struct PackedGraph : OwnedArray {
   int64_t num_src = 0, num_dst = 0, num_edges = 0;
 };
 
 // Raises TypeError, ValueError or IndexError, in PyTorch Geometric's words, before anything is written.
 PackedGraph build_graph(const TensorView& edge_index, GraphOptions options);
+
+// Raises ValueError unless it is an edge list: contiguous integers of shape [2, E].
+void check_edge_index(const TensorView& edge_index);
+
+// Raises IndexError, in the same words as build_graph, unless every index of the edge list is below num_nodes.
+void check_indices(const TensorView& edge_index, int64_t num_nodes);
 
 // Checks that a packed graph is one (magic, size) and reads its sizes.
 void check_graph(const TensorView& packed, int64_t* num_src, int64_t* num_dst, int64_t* num_edges);

@@ -6,6 +6,7 @@
 #include "../common/attention.h"
 #include "../common/graph_layout.h"
 #include "../common/tensor.h"
+#include "activation.h"
 #include "ragged.h"
 
 namespace gattn::cpu {
@@ -38,12 +39,23 @@ struct GatGradients {
   bool wide_x = false;  // x's gradient is in the accumulate dtype, not rounded to the features' yet
 };
 
-// The layer's own part: a_src = <x, att_src>, a_dst = <x, att_dst> for every node, parameters [heads, channels].
-struct GatParameters {
+// What a node's features x [heads, channels] give it, [nodes, heads] in the accumulate dtype, each optional:
+// a_src = <x, att_src>, a_dst = <x, att_dst> with parameters [heads, channels], and norm = |x|.
+struct NodeParameters {
   const void *att_src = nullptr, *att_dst = nullptr;
 };
-struct GatLayerGradients {
-  void *x = nullptr, *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;  // bias is optional
+struct NodeTerms {
+  void *a_src = nullptr, *a_dst = nullptr, *norm = nullptr;
+};
+struct NodeSaved {  // norm and its gradient come together
+  const void *grad_a_src = nullptr, *grad_a_dst = nullptr, *norm = nullptr, *grad_norm = nullptr;
+};
+// x receives partial_x (optional, maybe the same memory unless it is wide) and what flows through the terms; bias
+// (optional) the sum of grad_out over nodes.
+struct NodeGradients {
+  void *x = nullptr, *att_src = nullptr, *att_dst = nullptr, *bias = nullptr;
+  const void *grad_out = nullptr, *partial_x = nullptr;
+  bool wide_partial = false;  // in the accumulate dtype, not rounded to the features' yet
 };
 
 // row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
@@ -61,18 +73,16 @@ struct Kernels {
   const char* name;
   void (*gat_forward)(const Problem&, const GatInputs&, const ForwardOutputs&);
   void (*gat_backward)(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
-  // a_src, a_dst [nodes, heads]
-  void (*gat_node_scores)(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
-  // From the gradients gat_backward gave and that of out: completes x's gradient by what flows through the scores,
-  // and sums the parameters'. Both gradients of x may be the same memory unless the first is wide.
-  void (*gat_node_gradients)(const Problem&, const void* x, const GatParameters&, const void* grad_out,
-                             const GatGradients&, const GatLayerGradients&);
+  void (*node_terms)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
+  void (*node_terms_backward)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
+                              const NodeGradients&);
   void (*attention_forward)(const Problem&, const AttentionInputs&, const AttentionOutputs&);
   void (*attention_backward)(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
   // first[i, h] = source of the first in-edge of i whose value [num_src, heads] is the largest; -1 without edges
   void (*first_largest)(const Problem&, const void* values, int64_t* first);
   void (*ragged_forward)(const RaggedProblem&, const RaggedOutputs&);
   void (*ragged_backward)(const RaggedProblem&, const RaggedSaved&, const RaggedGradients&);
+  void (*activation_stats)(const ActivationProblem&, const ActivationOutputs&);
   // The yardstick of benchmarks: out[i] = sum of x[j] over in-edges, every row read once, with the same prefetch.
   void (*gather_limit)(const Problem&, const void* x, void* out);
 };

@@ -51,9 +51,9 @@ RaggedPlan::RaggedPlan(const TensorView& ptr, int64_t nodes, int64_t heads, bool
 // Small graphs next to each other share a task.
 void RaggedPlan::add_whole(int64_t graph, int64_t heads) {
   const int64_t n = node_[graph + 1] - node_[graph];
-  if (n == 0) return;
   const bool next = !tasks_.empty() && tasks_.back().sums < 0 && tasks_.back().graph_end == graph;
-  if (next && open_work_ < kLeastWork) {
+  if (n == 0 && !next) return;
+  if (next && (n == 0 || open_work_ < kLeastWork)) {
     tasks_.back().graph_end = graph + 1;
   } else {
     tasks_.push_back({graph, graph + 1, 0, 0, 0, heads, -1});

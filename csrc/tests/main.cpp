@@ -21,6 +21,8 @@ int main(int argc, char** argv) {
     tests::test_graph(threads);
     tests::test_kernels(threads);
     tests::test_attention(threads);
+    tests::test_activation(threads);
+    tests::test_shortest_path(threads);
     tests::test_ragged(threads);
     std::printf("core tests passed: %s, %d threads\n", cpu::kernels().name, threads);
   }

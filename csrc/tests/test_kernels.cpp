@@ -64,9 +64,9 @@ struct GatTest {
               {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}}};
     cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
                       test.with_edge ? a_edge.data() : nullptr, 0.2};
-    const cpu::GatParameters parameters{att_src.data(), att_dst.data()};
+    const cpu::NodeParameters parameters{att_src.data(), att_dst.data()};
     if (test.layer) {
-      kernels().gat_node_scores(problem, x.data(), parameters, r.a_src.data(), r.a_dst.data());
+      kernels().node_terms(problem, n_src, x.data(), parameters, {r.a_src.data(), r.a_dst.data(), nullptr});
       in.a_src = r.a_src.data();
       in.a_dst = r.a_dst.data();
       in.bias = bias.data();
@@ -78,8 +78,9 @@ struct GatTest {
     const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
     kernels().gat_backward(problem, in, {r.out.data(), r.row_stats.data(), grad_out.data(), grad, alpha}, gradients);
     if (test.layer)
-      kernels().gat_node_gradients(problem, x.data(), parameters, grad_out.data(), gradients,
-                                   {r.dx.data(), r.datt_src.data(), r.datt_dst.data(), r.dbias.data()});
+      kernels().node_terms_backward(
+          problem, n_src, x.data(), parameters, {r.da_src.data(), r.da_dst.data()},
+          {r.dx.data(), r.datt_src.data(), r.datt_dst.data(), r.dbias.data(), grad_out.data(), r.dx.data()});
     return r;
   }
 
@@ -159,6 +160,32 @@ void test_gat(const Case& test) {
         "threads change bits: " + test.name());
 }
 
+// Norms of nodes and their gradient; scores are the layer's, above.
+void test_norms(const Case& test) {
+  const int64_t nodes = test.list.num_src;
+  const DType wide = accumulate_dtype(test.dtype);
+  const Array x = random_array(test.dtype, {nodes, test.heads, test.channels}, 41);
+  const Array grad = random_array(wide, {nodes, test.heads}, 42);
+  Array norm(wide, {nodes, test.heads}), dx(test.dtype, {nodes, test.heads, test.channels});
+  cpu::Problem problem;
+  problem.dtype = test.dtype;
+  problem.heads = test.heads;
+  problem.channels = test.channels;
+  problem.threads = test.threads;
+  kernels().node_terms(problem, nodes, x.data(), {}, {nullptr, nullptr, norm.data()});
+  kernels().node_terms_backward(problem, nodes, x.data(), {}, {nullptr, nullptr, norm.data(), grad.data()},
+                                {dx.data()});
+  Numbers want(norm.size()), want_dx(dx.size());
+  for (int64_t i = 0; i < x.size(); ++i) want[i / test.channels] += x.get(i) * x.get(i);
+  for (double& square : want) square = std::sqrt(square);
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const int64_t at = i / test.channels;
+    want_dx[i] = want[at] == 0 ? 0 : grad.get(at) * x.get(i) / want[at];
+  }
+  compare("norm", norm, want, wide, test.name());
+  compare("norm's dx", dx, want_dx, test.dtype, test.name());
+}
+
 void test_gather_limit(const Case& test) {
   const auto graph = pack(test);
   const Array x = random_array(test.dtype, {test.list.num_src, test.heads, test.channels}, 31);
@@ -181,6 +208,7 @@ void test_wild_values(const Case& test) {
 void test_all(Case test) {
   test_gat(test);
   test_gather_limit(test);
+  test_norms(test);
   test_wild_values(test);
   test.layer = true;
   if (test.list.num_src == test.list.num_dst) test_gat(test);

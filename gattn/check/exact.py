@@ -6,9 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-
-_aten: Any = torch.ops.aten
+from torch.overrides import TorchFunctionMode
 
 
 def split(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -25,27 +23,53 @@ def split(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return high, values - high
 
 
-class ExactSums(TorchDispatchMode):
-    """While entered, fp64 sums by index, forward and backward, are rounded once, not after every addition.
+class _Sum(torch.autograd.Function):
+    """``start.index_add(0, index, values)``, rounded once."""
 
-    These are the sums over a node's edges: ``index_add``, and the gradient of indexing (``index_put``).
+    @staticmethod
+    def forward(ctx: Any, start: Tensor, index: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        high, low = split(values, len(index))
+        zero = torch.zeros_like(start)
+        return start + (zero.index_add(0, index, high) + zero.index_add(0, index, low))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        return grad, None, _rows(grad, index)
+
+
+class _Rows(torch.autograd.Function):
+    """``values[index]``; its gradient is a sum over the places that a row goes to."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = values.shape
+        return values[index]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        return _sum(grad.new_zeros(ctx.shape), index, grad), None
+
+
+_sum: Any = _Sum.apply
+_rows: Any = _Rows.apply
+
+
+class ExactSums(TorchFunctionMode):
+    """While entered, fp64 sums by index are rounded once, not after every addition.
+
+    These are the sums over a node's edges: ``index_add(0, ...)``, and the gradient of ``values[index]``. (A dispatch
+    mode would see both without being told of gradients, at the price of a call of Python for every operator.)
     """
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is _aten.index_add.default and args[0].dtype == torch.float64:
-            start, dim, index, values = args
-            high, low = split(values, len(index))
-            zero = torch.zeros_like(start)
-            return start + (func(zero, dim, index, high) + func(zero, dim, index, low))
-        if func is _aten.index_put.default and args[0].dtype == torch.float64 and args[3:] == (True,):
-            start, index, values, _ = args
-            high, low = split(values, values.numel())
-            zero = torch.zeros_like(start)
-            return start + (func(zero, index, high, True) + func(zero, index, low, True))
-        return func(*args, **kwargs)
+        if func is Tensor.index_add and args[0].dtype == torch.float64 and args[1] == 0 and not kwargs:
+            return _sum(args[0], *args[2:])
+        if func is Tensor.__getitem__ and args[0].dtype == torch.float64 and isinstance(args[1], Tensor):
+            return _rows(*args)
+        return func(*args, **(kwargs or {}))

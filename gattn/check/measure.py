@@ -188,15 +188,12 @@ def run_backend(case: Case, backend: str) -> Tensors:
 @contextmanager
 def _deterministic() -> Iterator[None]:
     """Without it PyTorch adds up large gradients of indexing in an order that changes from run to run."""
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    torch.use_deterministic_algorithms(True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_deterministic_debug_mode(before)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.typing import OptTensor
 
 from gattn.modifiers import Lipschitz
-from gattn.reference.dropout import accumulate_dtype
+from gattn.ops.node_terms import node_norms
 
 
 def check_norm(norm: str | None) -> str | None:
@@ -17,22 +17,15 @@ def check_norm(norm: str | None) -> str | None:
     return norm
 
 
-def gat_lipschitz(x_src: Tensor, x_dst: OptTensor, att_src: Tensor, att_dst: Tensor, num_dst: int) -> Lipschitz:
-    """From projected features ``[N, H, C]`` (targets without any have norm 0) and ``att_* [1, H, C]``."""
-    source_norm = _norm(x_src)
-    if x_dst is None:
-        target_norm = source_norm.new_zeros(num_dst, x_src.size(1))
-    else:
-        target_norm = source_norm if x_dst is x_src else _norm(x_dst)
-    return Lipschitz.gat(source_norm, target_norm, 4 * _norm(torch.cat([att_src, att_dst], dim=-1)).view(-1))
+def gat_lipschitz(source_norm: Tensor, target_norm: OptTensor, att: tuple[Tensor, Tensor], num_dst: int) -> Lipschitz:
+    """From the norms of projected features, ``[N, H]`` (targets without any have norm 0), and ``att_* [1, H, C]``."""
+    if target_norm is None:
+        target_norm = source_norm.new_zeros(num_dst, source_norm.size(1))
+    weight = torch.linalg.vector_norm(torch.cat(att, dim=-1), dim=-1, dtype=source_norm.dtype)
+    return Lipschitz.gat(source_norm, target_norm, 4 * weight.view(-1))
 
 
-def dot_lipschitz(query: Tensor, key: Tensor, value: Tensor) -> Lipschitz:
+def dot_lipschitz(query: Tensor, key: Tensor, value: Tensor, backend: str | None) -> Lipschitz:
     """From queries, keys and values ``[N, H, C]``; queries enter by each head's Frobenius norm."""
-    return Lipschitz.dot(_norm(query, (0, 2)), _norm(key), _norm(value))
-
-
-def _norm(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
-    # In the dtype of the scores: float16 cannot hold the square of 256.
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, dtype=accumulate_dtype(x.dtype))
-    return norm
+    of_query, of_key, of_value = (node_norms(x, backend=backend) for x in (query, key, value))
+    return Lipschitz.dot(torch.linalg.vector_norm(of_query, dim=0), of_key, of_value)

@@ -1,4 +1,4 @@
-"""Attention logits of the GAT layer, per node and per edge: every pass the layer makes outside the op."""
+"""Attention logits that the GAT layer's edge features give."""
 
 from __future__ import annotations
 
@@ -12,20 +12,6 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import OptTensor
 
 from gattn.nn._fused import has_forward_hooks
-
-
-def node_scores(x: Tensor, att: Tensor) -> Tensor:
-    """``<x, att>`` per node and head: ``x [N, H, C]``, ``att [1, H, C]`` -> ``[N, H]``.
-
-    One product with a block-diagonal matrix: ``x`` is read once and nothing of its size is stored. Under
-    autocast ``x`` comes in low precision; the scores feed a softmax and are not rounded to it.
-    """
-    if torch.is_autocast_enabled(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
-            return node_scores(x.to(att.dtype), att)
-    heads = att.size(1)
-    eye = torch.eye(heads, dtype=att.dtype, device=att.device)
-    return F.linear(x.flatten(1), (att * eye.unsqueeze(2)).view(heads, -1))
 
 
 def edge_scores(edge_attr: Tensor, lin_edge: Any, att_edge: Tensor) -> Tensor:

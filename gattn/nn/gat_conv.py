@@ -13,8 +13,9 @@ from gattn.nn._edges import Edges, read_edges, with_loop_attr
 from gattn.nn._fused import FusedConv
 from gattn.nn._gat import finish, odd_flow
 from gattn.nn._norm import check_norm, gat_lipschitz
-from gattn.nn._scores import edge_scores, is_plain, node_scores
+from gattn.nn._scores import edge_scores, is_plain
 from gattn.ops import gat, gat_layer
+from gattn.ops.node_terms import node_terms
 
 # Reductions that commute with the linear map from edge features to logits.
 _LINEAR_FILLS = ("mean", "add", "sum")
@@ -116,10 +117,11 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
             att_src, att_dst = (att.view(x_src.shape[1:]) for att in (self.att_src, self.att_dst))
             result = gat_layer(x_src, att_src, att_dst, edges.graph, a_edge, bias=inner, **options)
         else:
-            a_src = node_scores(x_src, self.att_src)
-            a_dst = None if x_dst is None else node_scores(x_dst, self.att_dst)
-            if self.norm is not None:
-                options["lipschitz"] = gat_lipschitz(x_src, x_dst, self.att_src, self.att_dst, edges.graph.num_dst)
+            a_src, a_dst, norms = self._node_terms(x_src, x_dst)
+            assert a_src is not None
+            if norms[0] is not None:
+                atts = (self.att_src, self.att_dst)
+                options["lipschitz"] = gat_lipschitz(norms[0], norms[1], atts, edges.graph.num_dst)
             result = gat(x_src, a_src, a_dst, edges.graph, a_edge, **options)
         out, alpha = result if wanted else (result, None)
         return finish(self, out, alpha, res, bias, edges, self.att_src.dtype)
@@ -135,6 +137,19 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         if dst is None or (dst is src and lin is not None):
             return x_src, None if dst is None else x_src, res
         return x_src, self._split_heads((self.lin_dst if lin is None else lin)(dst)), res
+
+    def _node_terms(self, x_src: Tensor, x_dst: OptTensor) -> tuple[OptTensor, OptTensor, tuple[OptTensor, OptTensor]]:
+        """Scores of sources and of targets ``[N, H]``, and with a norm those of the features."""
+        att_src, att_dst = (att.view(self.heads, self.out_channels) for att in (self.att_src, self.att_dst))
+        own = att_dst if x_dst is x_src else None
+        options: dict[str, Any] = {"norm": self.norm is not None, "backend": self.backend}
+        a_src, a_dst, source_norm = node_terms(x_src, att_src, own, **options)
+        target_norm = source_norm
+        if x_dst is not x_src:
+            target_norm = None
+            if x_dst is not None:
+                _, a_dst, target_norm = node_terms(x_dst, None, att_dst, **options)
+        return a_src, a_dst, (source_norm, target_norm)
 
     def _edge_scores(self, edges: Edges) -> OptTensor:
         """Logits ``[E, H]`` of the edge features, for the rewritten edges."""

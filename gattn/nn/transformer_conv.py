@@ -98,7 +98,7 @@ class FusedTransformerConv(FusedConv, TransformerConv):  # type: ignore[misc]  #
             value,
             edges.graph,
             edge,
-            lipschitz=None if self.norm is None else dot_lipschitz(query, key, value),
+            lipschitz=None if self.norm is None else dot_lipschitz(query, key, value, self.backend),
             return_attention="before_dropout" if wanted else False,
             **self._op_options(),
         )

@@ -1,6 +1,7 @@
 """Attention over graphs as differentiable functions, on every backend."""
 
 from gattn.ops import build_graph as _build_graph  # noqa: F401  # registers gattn::build_graph
+from gattn.ops.activation_stats import activation_stats
 from gattn.ops.dot import dot
 from gattn.ops.edge_softmax import edge_softmax
 from gattn.ops.gat import gat
@@ -9,10 +10,12 @@ from gattn.ops.gatv2 import gatv2
 from gattn.ops.gt import gt
 from gattn.ops.ragged_attention import ragged_attention
 from gattn.ops.ragged_sparse import NearPairs, near_pairs
+from gattn.ops.shortest_path import shortest_path
 from gattn.reference.dropout import dropout_mask
 
 __all__ = [
     "NearPairs",
+    "activation_stats",
     "dot",
     "dropout_mask",
     "edge_softmax",
@@ -22,4 +25,5 @@ __all__ = [
     "gt",
     "near_pairs",
     "ragged_attention",
+    "shortest_path",
 ]

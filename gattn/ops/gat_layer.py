@@ -14,6 +14,7 @@ from gattn.graph import Graph
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.gat import gat
 from gattn.ops.library import register, seed_tensor, seed_value
+from gattn.ops.node_terms import node_terms
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
 
 
@@ -122,8 +123,8 @@ def _by_attention(
     **options: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The layer on a backend that has no kernel of its own for it. ``options`` are :func:`gat`'s."""
-    wide = x.to(att_src.dtype)
-    a_src, a_dst = (wide * att_src).sum(-1), (wide * att_dst).sum(-1)
+    a_src, a_dst, _ = node_terms(x, att_src, att_dst, backend=options["backend"])
+    assert a_src is not None
     out, alpha = gat(x, a_src, a_dst, graph, a_edge, **options), None
     if options["return_attention"]:
         out, alpha = out

@@ -148,7 +148,7 @@ def _forward_kernel(*flat: Any) -> tuple[Tensor, ...]:
 
 
 def _forward_fake(q: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    """Room for ``out`` and for row statistics ``[N, 2, H]``: the largest score, and the sum of exponentials over it."""
+    """Room for ``out`` and for row statistics ``[N, 2, H]``: the largest score, and the sum of its exponentials."""
     return q.new_empty(q.shape), q.new_empty(q.shape[0], 2, q.shape[1], dtype=accumulate_dtype(q.dtype))
 
 

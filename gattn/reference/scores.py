@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gattn.graph import Graph
@@ -64,6 +65,15 @@ def gat(
     return pick(_attend(settings, inputs, graph, return_attention=return_attention, **common), return_attention)
 
 
+def node_terms(
+    x: Tensor, att_src: Tensor | None, att_dst: Tensor | None, *, norm: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """:func:`gattn.ops.node_terms.node_terms`."""
+    wide = x.to(accumulate_dtype(x.dtype))
+    a_src, a_dst = (None if att is None else (wide * att.to(wide.dtype)).sum(-1) for att in (att_src, att_dst))
+    return a_src, a_dst, torch.linalg.vector_norm(wide, dim=-1) if norm else None
+
+
 def gat_layer(
     x: Tensor,
     att_src: Tensor,
@@ -78,10 +88,12 @@ def gat_layer(
 ) -> tuple[Tensor, Tensor]:
     """``(out, alpha)`` of :func:`gattn.ops.gat_layer`."""
     wide = x.to(accumulate_dtype(x.dtype))
+    a_src, a_dst, _ = node_terms(x, att_src, att_dst, norm=False)
+    assert a_src is not None
     out, alpha = gat(
         wide,
-        (wide * att_src.to(wide.dtype)).sum(-1),
-        (wide * att_dst.to(wide.dtype)).sum(-1),
+        a_src,
+        a_dst,
         graph,
         a_edge,
         negative_slope=negative_slope,

@@ -13,22 +13,16 @@ from torch.nn import functional as F
 
 from gattn.analysis import conserved
 from gattn.init import balanced_
+from gattn.studies.depth import depth_panel, depth_table, gradient_norms, gradient_panel, percent
 from gattn.studies.loop import Loop
-from gattn.studies.nodes import (
-    accuracy,
-    depth_panel,
-    depth_table,
-    gradient_norms,
-    gradient_panel,
-    node_data,
-    percent,
-)
+from gattn.studies.nodes import accuracy, node_data
 from gattn.studies.page import Section
 from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError
 from gattn.train.data import FAMILIES
 
 TITLE = "Balanced initialisation: how deep GATv2 networks train"
+UNIT = "layer-epoch"
 INITS = ("xavier", "balanced-xavier", "balanced-orthogonal")
 NAMES = {"xavier": "Xavier", "balanced-xavier": "balanced Xavier", "balanced-orthogonal": "balanced orthogonal"}
 

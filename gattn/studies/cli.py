@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STUDIES = {
     "lipschitz": "LipschitzNorm: accuracy by depth of GAT, with PairNorm and with LipschitzNorm, and of a transformer",
+    "gradformer": "Gradformer: accuracy by depth and training set with decay and without, on graphs and nodes",
     "balance": "balanced initialisation: accuracy and epochs to converge by depth of GATv2",
 }
 
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--overwrite", action="store_true", help="replace the study in the output folder")
         command.add_argument("--quick", action="store_true", help="a small grid on embedded data, under three minutes")
+        command.add_argument(
+            "--publish", type=Path, metavar="FOLDER", help="write the report as Markdown too, with figures and results"
+        )
         command.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -92,6 +96,12 @@ def run(args: argparse.Namespace) -> int:
         return 128 + signal.Signals(stop.signal)
     finally:
         _report(study, settings, folder)
+    if args.publish:
+        from gattn.studies.publish import publish
+
+        results = folder.read()
+        name = args.study if args.backend == "gattn" else f"{args.study}-{args.backend}"
+        publish(args.publish, name, study.TITLE, study.sections(protocol, results), settings, results)
     if args.json:
         print_json({**settings, "results": folder.read()})
     else:
@@ -115,8 +125,8 @@ def _train(study: Study, settings: dict[str, Any], runs: list[Run], folder: Stud
     missing = begun + [run for run in missing if run not in begun]
     done = sum(run.cost for run in runs) - sum(run.cost for run in missing)
     if checkpoint is not None:
-        done += sum(checkpoint["epoch"] * run.depth for run in begun)
-    with Interrupt() as interrupt, Progress(sum(run.cost for run in runs), "layer-epoch", done) as progress:
+        done += sum(checkpoint["epoch"] * run.epoch_cost for run in begun)
+    with Interrupt() as interrupt, Progress(sum(run.cost for run in runs), study.UNIT, done) as progress:
         for run in missing:
             torch.manual_seed(run.key["seed"])
             loop = Loop(run, folder, progress, interrupt, checkpoint if run in begun else None)

@@ -10,23 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gattn.studies.depth import Published, depth_panel, depth_table, gradient_norms, gradient_panel, percent
 from gattn.studies.loop import Loop
-from gattn.studies.nodes import (
-    Published,
-    accuracy,
-    depth_panel,
-    depth_table,
-    gradient_norms,
-    gradient_panel,
-    node_data,
-    percent,
-)
+from gattn.studies.nodes import accuracy, node_data
 from gattn.studies.page import Section
 from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError
 from gattn.train.data import NodeData
 
 TITLE = "LipschitzNorm: how deep attention networks train"
+UNIT = "layer-epoch"
 MODELS = ("gat", "gat-pairnorm", "gat-lip", "gt-lip")
 NAMES = {"gat": "GAT", "gat-pairnorm": "GAT + PairNorm", "gat-lip": "GAT-Lip", "gt-lip": "GT-Lip"}
 
@@ -209,7 +202,7 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 f"and milliseconds a training epoch. Dashed and in italics: published (5 runs; Cora's curves are read "
                 f"off a figure).",
                 [
-                    depth_table(lines, "test_accuracy", percent, published),
+                    depth_table(lines, "test_accuracy", percent, {"published": published}),
                     depth_table(lines, "ms_per_epoch", lambda mean, _: f"{mean:.1f}", {}),
                 ],
                 [

@@ -65,7 +65,7 @@ class Loop:
             yield self.epoch
             self.seconds += time.perf_counter() - started
             self.epoch += 1
-            self._progress.advance(f"{self.run.name}: {self.text}", self.run.depth)
+            self._progress.advance(f"{self.run.name}: {self.text}", self.run.epoch_cost)
             stop = self._interrupt.signal
             if stop is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(model, optimizer, record)
@@ -76,7 +76,7 @@ class Loop:
     def finish(self) -> None:
         """Counts the epochs that were not needed."""
         if self.epoch < self.run.epochs:
-            self._progress.advance(f"{self.run.name}: done", (self.run.epochs - self.epoch) * self.run.depth)
+            self._progress.advance(f"{self.run.name}: done", (self.run.epochs - self.epoch) * self.run.epoch_cost)
 
     def _save(self, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> None:
         self._folder.save(

@@ -20,10 +20,11 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its place in the grid, and the most epochs that it takes."""
+    """One training: its place in the grid, the most epochs that it takes, and what one of a layer costs."""
 
     key: dict[str, Any]
     epochs: int
+    size: int = 1
 
     @property
     def name(self) -> str:
@@ -34,15 +35,22 @@ class Run:
         return int(self.key["depth"])
 
     @property
+    def epoch_cost(self) -> int:
+        """In the study's ``UNIT``."""
+        return self.depth * self.size
+
+    @property
     def cost(self) -> int:
-        """At most, in epochs of one layer."""
-        return self.epochs * self.depth
+        """At most."""
+        return self.epochs * self.epoch_cost
 
 
 class Study(Protocol):
     """A module of this package; :data:`gattn.studies.cli.STUDIES` lists them."""
 
     TITLE: str
+    #: What progress is counted in.
+    UNIT: str
     #: Options of the grid, by their name: default, ``--quick``'s default, type, help.
     GRID: dict[str, tuple[Sequence[Any], Sequence[Any], Callable[[str], Any], str]]
 

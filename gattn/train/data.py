@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout
 
-from gattn.terminal import UsageError, require, say
+from gattn.terminal import UsageError, require
 from gattn.train.config import Config
+from gattn.train.roots import pyg_root
 
 #: Data sets that go by a name of their own: PyG class -> (folder below the root, names).
 FAMILIES = {
@@ -117,7 +114,7 @@ def _from_pyg(datasets: Any, config: Config) -> NodeData:
     cls = getattr(datasets, class_name)
     arguments: dict[str, Any] = {} if name is None else {"name": name}
     if "root" in inspect.signature(cls.__init__).parameters:
-        arguments["root"] = str(_root(config.root, family, name or ""))
+        arguments["root"] = str(pyg_root(config.root, family, name or ""))
     try:
         dataset = cls(**arguments)
     except Exception as error:  # PyG raises whatever its downloader and its readers do
@@ -145,48 +142,6 @@ def _resolve(datasets: Any, wanted: str) -> tuple[str, str | None, str]:
         return known[class_part.lower()], name_part or None, class_part.lower()
     listed = ", ".join(sorted(name for _, group in FAMILIES.values() for name in group))
     raise UsageError(f"unknown data set {wanted!r}: give digits, karate, {listed}, or PyG's Class:name")
-
-
-def _root(given: str | None, family: str, name: str) -> Path:
-    """The folder to give to PyG: the one under the user's root that holds the data, or a copy of ours."""
-    if given is None:
-        return _cached_copy(family, name)
-    root = Path(given).expanduser()
-    for candidate in (root, root / family):
-        if _holding(candidate, name) is not None:
-            root = candidate
-            break
-    root.mkdir(parents=True, exist_ok=True)
-    if not os.access(root, os.W_OK):
-        raise UsageError(f"--root {root} is read-only, and PyG writes beside the raw files: give a copy")
-    return root
-
-
-def _holding(folder: Path, name: str) -> Path | None:
-    """The data set's folder in ``folder``, whatever the case of its name."""
-    if not folder.is_dir():
-        return None
-    named = (entry for entry in sorted(folder.iterdir()) if entry.name.lower() == name.lower())
-    return next((entry for entry in named if (entry / "raw").is_dir()), None)
-
-
-def _cached_copy(family: str, name: str) -> Path:
-    """A writable folder for PyG in the user's cache, filled from ``$GATTN_DATA`` when that has the data."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gattn" / "data" / family
-    cache.mkdir(parents=True, exist_ok=True)
-    shared = os.environ.get("GATTN_DATA")
-    source = _holding(Path(shared) / family, name) if shared else None
-    if source is not None and not (cache / source.name).exists():
-        say(f"copying {source} to {cache / source.name}")
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:  # then one rename: never half a copy
-            copy = Path(scratch) / source.name
-            for file in (source / "raw").rglob("*"):
-                if file.is_file():  # the contents only: the original's folders may be read-only
-                    place = copy / file.relative_to(source)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, place)
-            copy.rename(cache / source.name)
-    return cache
 
 
 def _node_data(config: Config, name: str, data: Any) -> NodeData:

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from gattn.bench import kernels, limits, memory, overhead, timing, variants
+from gattn.bench import kernels, limits, memory, norm, overhead, timing, variants
 from gattn.bench.graphs import GraphCase
 from gattn.bench.layers import LAYERS
 from gattn.bench.peers import all_peers
@@ -48,6 +48,14 @@ def test_peak_memory_is_that_of_the_edges() -> None:
 @pytest.mark.skipif(not memory.supported(), reason="needs Linux's /proc/self/clear_refs")
 def test_memory_of_a_failing_peer_is_a_reason(case: GraphCase) -> None:
     assert "KeyError" in memory.in_subprocess(case, "gat", "nobody", 1)["reason"]
+
+
+def test_the_norm_is_measured_beside_the_plain_layer(case: GraphCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    assert not norm.can_run(case, "gatv2")
+    for layer in norm.LAYERS:
+        found = norm.measure(Problem.build(case, layer), 1)
+        assert norm.ratio(found) == found["lipschitz"]["median"] / found["plain"]["median"] > 0
 
 
 def test_kernels_are_measured_against_the_gathers(any_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:

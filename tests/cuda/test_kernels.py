@@ -15,7 +15,7 @@ from gattn.backends import select_backend
 from gattn.ops import attention
 from gattn.ops.neighbourhood import neighbourhood_maximum
 
-from .conftest import load_shared
+from ..ops import test_edge_cases
 
 Function = Callable[..., Any]
 MODIFIERS = ["lipschitz gat", "decay", "sink value"]
@@ -101,7 +101,7 @@ def test_a_sink_of_logit_minus_infinity_is_no_sink(
 
 @pytest.mark.parametrize("sink", [None, -1.0])
 def test_an_edge_of_weight_zero_does_not_hide_the_others(sink: float | None) -> None:
-    load_shared("test_edge_cases").test_an_edge_of_weight_zero_does_not_hide_the_others("cuda", sink)
+    test_edge_cases.test_an_edge_of_weight_zero_does_not_hide_the_others("cuda", sink)
 
 
 def test_op_passes_opcheck(graph_of: Function, inputs_of: Function, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,27 @@ import pytest
 import torch
 
 from gattn.cli import main
-from gattn.studies import balance, lipschitz
+from gattn.studies import balance, gradformer, lipschitz
 from gattn.studies.cli import STUDIES
-from gattn.studies.nodes import depth_table, node_data
+from gattn.studies.depth import depth_table
+from gattn.studies.nodes import node_data
 from gattn.studies.plan import grid_keys
 
 TINY = {
     "lipschitz": ["--datasets", "karate", "--missings", "0", "100", "--depths", "2", "3", "--epochs", "4", "--models"],
     "balance": ["--datasets", "karate", "--depths", "2", "4", "--epochs", "6", "--inits"],
+    "gradformer": ["--datasets", "BA-2motifs:24", "--batch-size", "128", "--epochs", "4", "--depths", "1", "2"],
 }
 TINY["lipschitz"] += list(lipschitz.MODELS)
 TINY["balance"] += list(balance.INITS)
+TINY["gradformer"] += ["--fractions", "50", "100", "--models", *gradformer.MODELS]
+MODULES = {"lipschitz": lipschitz, "balance": balance, "gradformer": gradformer}
+RUNS = {"lipschitz": 2 * 4 * 2 * 2, "balance": 3 * 2 * 2, "gradformer": 2 * 2 * 2 * 2}
+EPOCHS = {"lipschitz": 4, "balance": 6, "gradformer": 4}
+FIGURES = {"lipschitz": 2, "balance": 1, "gradformer": 2}
+#: What a study's table is about, and what has no number when a run diverges.
+METRIC = {"lipschitz": "test_accuracy", "balance": "test_accuracy", "gradformer": "test"}
+DIVERGED = {"lipschitz": "test_accuracy", "balance": "epochs", "gradformer": "test"}
 
 
 def _study(name: str, out: Path, *more: str) -> int:
@@ -50,19 +60,33 @@ def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys
     printed = json.loads(capsys.readouterr().out)
     results = _results(tmp_path / "s")
     assert printed["results"] == results
-    assert len(results) == {"lipschitz": 2 * 4 * 2 * 2, "balance": 3 * 2 * 2}[name]
-    assert all(0 <= result["test_accuracy"] <= 1 for result in results)
+    assert len(results) == RUNS[name]
+    assert all(0 <= result[METRIC[name]] <= 1 for result in results)
     assert all(len(result["gradient_first"]) == result["depth"] for result in results)
     (session,) = printed["sessions"]
     assert session["machine"]["packages"]["torch"]
     assert not (tmp_path / "s" / "checkpoint.pt").exists()
 
     page = (tmp_path / "s" / "report.html").read_text()
-    assert page.count("<svg") == {"lipschitz": 2, "balance": 1}[name]
+    assert page.count("<svg") == FIGURES[name]
     assert not re.search(r'(src|href)="(?!#)', page), "the page must not need any other file"
-    for label in (lipschitz if name == "lipschitz" else balance).NAMES.values():
+    for label in MODULES[name].NAMES.values():
         assert f"<td>{label}</td>" in page
     assert '"lr":' in page
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_results_are_published(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
+    assert _study(name, tmp_path / "s", "--publish", str(tmp_path / "docs")) == 0
+    page = (tmp_path / "docs" / f"{name}.md").read_text()
+    figures = re.findall(r"!\[.+\]\((.+)\)", page)
+    assert figures
+    assert all((tmp_path / "docs" / file).read_bytes().startswith(b"\x89PNG") for file in figures)
+    data = json.loads((tmp_path / "docs" / f"{name}.json").read_text())
+    assert data["results"] == _results(tmp_path / "s")
+    assert data["sessions"]
+    assert "lr" in data["protocol"]
 
 
 @pytest.mark.slow
@@ -72,6 +96,8 @@ def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Pa
     results = _results(tmp_path / "s")
     if name == "lipschitz":
         assert all(result["test_accuracy"] > 0.85 for result in results)
+    elif name == "gradformer":
+        assert {result["model"]: result["val"] for result in results} == {"gradformer": 1.0, "gps": 1.0}
     else:
         loss = {(result["init"], result["depth"]): result["loss"] for result in results}
         assert all(loss[init, 8] < 0.7 * loss["xavier", 8] for init in balance.INITS if init != "xavier")
@@ -101,7 +127,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
     """Within a run, without a step more, with the same results."""
     steps = Steps(monkeypatch)
     assert _study(name, tmp_path / "whole") == 0
-    needed, epochs = steps.count, {"lipschitz": 4, "balance": 6}[name]
+    needed, epochs = steps.count, EPOCHS[name]
     parts = tmp_path / "parts"
     steps.count, steps.signal_at = 0, 5 * epochs + (2 if epoch == "middle" else epochs)
     assert _study(name, parts) == 130
@@ -139,11 +165,11 @@ def test_a_run_that_diverges_shows_in_the_report(name: str, tmp_path: Path, caps
     diverged = [result for result in results if result["loss"] is None]
     assert diverged
     assert all(len(result["gradient_first"]) == result["depth"] for result in results)
-    assert all(result[{"lipschitz": "test_accuracy", "balance": "epochs"}[name]] is None for result in diverged)
+    assert all(result[DIVERGED[name]] is None for result in diverged)
     page = (tmp_path / "s" / "report.html").read_text()
     assert "<td>diverged</td>" in page
     assert not re.search(r"<td>[^<]*nan", page)
-    assert page.count("<svg") == {"lipschitz": 2, "balance": 1}[name]
+    assert page.count("<svg") == FIGURES[name]
 
 
 def test_diverged_runs_are_counted_beside_the_mean_of_the_others() -> None:

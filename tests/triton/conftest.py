@@ -6,12 +6,9 @@ compiles kernels. By hand: ``TRITON_INTERPRET=1 pytest tests/triton``; with ``GA
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -41,37 +38,25 @@ def _needs_triton() -> None:
     pytest.importorskip("triton", reason="the package triton is not installed")
 
 
-def load(name: str) -> ModuleType:
-    """A module of the ops' tests: their graphs, inputs, options and the comparison with the reference."""
-    path = Path(__file__).parents[1] / "ops" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"triton_tests_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 if INTERPRETED:
     from gattn import Graph, groups
 
+    from ..ops.conftest import call_op, check_against_reference, graph_of, inputs_of, run_op  # noqa: F401 - fixtures
+    from ..ops.gpu_matrix import check_case  # noqa: F401
+
     # Rows of few edges in each group, for the interpreter is slow.
     groups.SMALL_DEGREE, groups.MIN_CHUNK = 8, 16
-
-    shared = load("conftest")
-    graph_of, inputs_of, run_op, call_op = shared.graph_of, shared.inputs_of, shared.run_op, shared.call_op
 
     @pytest.fixture(autouse=True)
     def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         """Fresh memory is full of NaN, so that what no kernel writes is seen."""
         torch.manual_seed(0)
         monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports the compiler
 
     @pytest.fixture
     def check() -> Callable[..., None]:
         def check(op: str, tensors: dict[str, Tensor], graph: Graph, **options: Any) -> None:
-            shared.check_against_reference(op, tensors, graph, backend="triton", **options)
+            check_against_reference(op, tensors, graph, backend="triton", **options)
 
         return check

@@ -16,7 +16,7 @@ from gattn.ops import attention
 from gattn.ops.neighbourhood import neighbourhood_maximum
 from gattn.reference.dropout import philox
 
-from .conftest import load
+from ..ops import test_edge_cases
 
 triton = pytest.importorskip("triton", reason="the package triton is not installed")
 tl = pytest.importorskip("triton.language")
@@ -181,4 +181,4 @@ def test_use_backend_reaches_the_kernels(graph_of: Function, inputs_of: Function
 
 @pytest.mark.parametrize("sink", [None, -1.0])
 def test_an_edge_of_weight_zero_does_not_hide_the_others(sink: float | None) -> None:
-    load("test_edge_cases").test_an_edge_of_weight_zero_does_not_hide_the_others("triton", sink)
+    test_edge_cases.test_an_edge_of_weight_zero_does_not_hide_the_others("triton", sink)

@@ -8,14 +8,15 @@ namespace gattn::cpu::GATTN_ISA {
 
 void gat_forward(const Problem&, const GatInputs&, const ForwardOutputs&);
 void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
-void gat_node_scores(const Problem&, const void* x, const GatParameters&, void* a_src, void* a_dst);
-void gat_node_gradients(const Problem&, const void* x, const GatParameters&, const void* grad_out, const GatGradients&,
-                        const GatLayerGradients&);
+void node_terms(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
+void node_terms_backward(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
+                         const NodeGradients&);
 void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&);
 void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
 void first_largest(const Problem&, const void* values, int64_t* first);
 void ragged_forward(const RaggedProblem&, const RaggedOutputs&);
 void ragged_backward(const RaggedProblem&, const RaggedSaved&, const RaggedGradients&);
+void activation_stats(const ActivationProblem&, const ActivationOutputs&);
 void gather_limit(const Problem&, const void* x, void* out);
 
 // Calls function with a zero of the type to accumulate in; the storage type only matters inside the row operations

@@ -1,16 +1,12 @@
 // Blocks in turn, their threads as fibres; see include/cuda_runtime.h.
 #include <cuda_runtime.h>
-#include <ucontext.h>
 
 #include <exception>
-#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "fibre.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -19,105 +15,69 @@ namespace gattn::emulation {
 namespace {
 
 constexpr size_t kStack = 256 * 1024;  // instrumented code takes a lot
+constexpr size_t kLanes = 32;
 
-enum class State { ready, at_barrier, at_exchange, ended };
-
-struct Fibre {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack{new char[kStack]};
-  State state = State::ready;
-  unsigned mask = 0;
+struct Thread {
+  Fibre fibre{kStack};
+  unsigned mask = 0;  // of the exchange it waits at
   Exchange kind = Exchange::shuffle;
   uint64_t mine = 0;
-  uint64_t values[32] = {};
-  void* fake_stack = nullptr;  // AddressSanitizer's
+  unsigned from = 0;
+  uint64_t found = 0;
 };
 
 std::mt19937_64 order(0);
-std::vector<std::unique_ptr<Fibre>> fibres;
-ucontext_t scheduler;
+std::vector<Thread> threads;  // as many as the largest block so far had
+std::vector<size_t> ready, at_barrier;
+std::vector<unsigned> exchanging;  // of each warp, the lanes that wait at an exchange
+size_t running = 0, ended = 0;     // threads of this block
 size_t current = 0;
+Fibre launch;  // the stack of the call that launches
 const std::function<void()>* body = nullptr;
 std::exception_ptr error;
-#if defined(__SANITIZE_ADDRESS__)
-const void* scheduler_stack = nullptr;
-size_t scheduler_size = 0;
-#endif
 
-// From a fibre back to the scheduler, until it is this fibre's turn again.
-void yield() {
-  Fibre& fibre = *fibres[current];
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(fibre.state == State::ended ? nullptr : &fibre.fake_stack, scheduler_stack,
-                                 scheduler_size);
-#endif
-  swapcontext(&fibre.context, &scheduler);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fibre.fake_stack, &scheduler_stack, &scheduler_size);
-#endif
+// The next thread to run, drawn out of `ready`; the launch if all have ended or wait in vain.
+Fibre& next() {
+  if (ready.empty() && at_barrier.size() + ended == running) ready.swap(at_barrier);
+  if (ready.empty() || error) return launch;
+  const size_t draw = static_cast<size_t>((order() >> 32) * ready.size() >> 32);
+  current = std::exchange(ready[draw], ready.back());
+  ready.pop_back();
+  threadIdx = {static_cast<unsigned>(current), 0, 0};
+  return threads[current].fibre;
 }
 
-void enter() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
-#endif
+// Lets others run until it is the current thread's turn again.
+void wait() {
+  Fibre &self = threads[current].fibre, &other = next();
+  if (&other != &self) self.switch_to(other);
+}
+
+void run_thread() {
+  Fibre& self = threads[current].fibre;
   try {
     (*body)();
   } catch (...) {
     error = std::current_exception();
   }
-  fibres[current]->state = State::ended;
-  yield();
+  ++ended;
+  self.end(next());
 }
 
-void resume(size_t index) {
-  current = index;
-  threadIdx = {static_cast<unsigned>(index), 0, 0};
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(&fake_stack, fibres[index]->stack.get(), kStack);
-#endif
-  swapcontext(&scheduler, &fibres[index]->context);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
-}
-
-// Lets a barrier go that all threads still running have come to.
-bool release_barrier(size_t threads) {
-  for (size_t i = 0; i < threads; ++i)
-    if (fibres[i]->state != State::at_barrier && fibres[i]->state != State::ended) return false;
-  bool waited = false;
-  for (size_t i = 0; i < threads; ++i)
-    if (fibres[i]->state == State::at_barrier) fibres[i]->state = State::ready, waited = true;
-  return waited;
-}
-
-void run_block(size_t threads) {
-  while (fibres.size() < threads) fibres.push_back(std::make_unique<Fibre>());
-  for (size_t i = 0; i < threads; ++i) {
-    Fibre& fibre = *fibres[i];
-    fibre.state = State::ready;
-    getcontext(&fibre.context);
-    fibre.context.uc_stack.ss_sp = fibre.stack.get();
-    fibre.context.uc_stack.ss_size = kStack;
-    fibre.context.uc_link = nullptr;
-    makecontext(&fibre.context, enter, 0);
+void run_block(size_t size) {
+  while (threads.size() < size) threads.emplace_back();
+  running = size, ended = 0;
+  ready.clear(), at_barrier.clear();
+  exchanging.assign((size + kLanes - 1) / kLanes, 0);
+  for (size_t i = 0; i < size; ++i) {
+    threads[i].fibre.start(run_thread);
+    ready.push_back(i);
   }
-  std::vector<size_t> ready;
-  for (;;) {
-    ready.clear();
-    for (size_t i = 0; i < threads; ++i)
-      if (fibres[i]->state == State::ready) ready.push_back(i);
-    if (!ready.empty()) {
-      resume(ready[order() % ready.size()]);
-      if (error) std::rethrow_exception(std::exchange(error, nullptr));
-    } else if (!release_barrier(threads)) {
-      for (size_t i = 0; i < threads; ++i)
-        if (fibres[i]->state != State::ended) throw Deadlock();
-      return;
-    }
-  }
+  launch.switch_to(next());
+  if (ended == running && !error) return;
+  threads.clear();  // of stacks left in the middle AddressSanitizer would keep marks
+  if (error) std::rethrow_exception(std::exchange(error, nullptr));
+  throw Deadlock();
 }
 
 }  // namespace
@@ -135,34 +95,36 @@ void run(dim3 grid, dim3 block, const std::function<void()>& thread) {
     }
 }
 
-void exchange(unsigned mask, Exchange kind, uint64_t mine, uint64_t (&values)[32]) {
-  const size_t first = current / 32 * 32;
-  Fibre& fibre = *fibres[current];
-  fibre.mask = mask, fibre.kind = kind, fibre.mine = mine;
-  fibre.state = State::at_exchange;
-  bool all = (mask >> current % 32 & 1) != 0;
-  for (size_t lane = 0; lane < 32 && all; ++lane) {
+uint64_t exchange(unsigned mask, Exchange kind, uint64_t mine, unsigned from) {
+  const size_t warp = current / kLanes, first = warp * kLanes;
+  Thread& self = threads[current];
+  self.mask = mask, self.kind = kind, self.mine = mine, self.from = from;
+  exchanging[warp] |= 1u << current % kLanes;
+  bool all = (mask & ~exchanging[warp]) == 0 && (mask >> current % kLanes & 1) != 0;
+  uint64_t any = 0;
+  for (size_t lane = 0; lane < kLanes && all; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    const Fibre* other = first + lane < blockDim.x ? fibres[first + lane].get() : nullptr;
-    all = other != nullptr && other->state == State::at_exchange && other->mask == mask && other->kind == kind;
+    const Thread& other = threads[first + lane];
+    all = other.mask == mask && other.kind == kind;
+    any |= other.mine;
   }
   if (all) {
-    for (size_t lane = 0; lane < 32; ++lane) {
+    exchanging[warp] &= ~mask;
+    for (size_t lane = 0; lane < kLanes; ++lane) {
       if ((mask >> lane & 1) == 0) continue;
-      Fibre& other = *fibres[first + lane];
-      other.state = State::ready;
-      for (size_t from = 0; from < 32; ++from)
-        other.values[from] = (mask >> from & 1) != 0 ? fibres[first + from]->mine : 0;
+      Thread& other = threads[first + lane];
+      other.found = kind == Exchange::vote ? any : (mask >> other.from & 1) != 0 ? threads[first + other.from].mine : 0;
+      ready.push_back(first + lane);
     }
   }
-  yield();
-  std::memcpy(values, fibre.values, sizeof values);
+  wait();
+  return self.found;
 }
 
 }  // namespace gattn::emulation
 
 void __syncthreads() {
   using namespace gattn::emulation;
-  fibres[current]->state = State::at_barrier;
-  yield();
+  at_barrier.push_back(current);
+  wait();
 }

@@ -1,74 +1,20 @@
 // The Python module of the emulated kernels: the entry points of csrc/cuda/bindings.cpp for tensors on the CPU, the
-// order of threads, and faults that tests plant to see whether the emulation shows them.
+// order of threads, and planted faults.
 #include <cuda_runtime.h>
 
-#include <vector>
-
 #include "arguments.h"
+#include "faults.h"
 
 namespace gattn {
 
 void bind_cuda(py::module_& module);
-
-namespace {
-
-constexpr int kThreads = 64;
-
-// Every thread takes its neighbour's number; `synchronise`: whether they wait for it to be there.
-__global__ void take_neighbours(const int* from, int* to, bool synchronise) {
-  __shared__ int room[kThreads];
-  room[threadIdx.x] = from[threadIdx.x];
-  if (synchronise) __syncthreads();
-  to[threadIdx.x] = room[(threadIdx.x + 1) % kThreads];
-  __syncthreads();
-  room[threadIdx.x] = -1;
-}
-
-__global__ void read(const int* from, int* to, int at) {
-  if (threadIdx.x == 0) *to = from[at];
-}
-
-__global__ void wait_in_vain() {
-  if (threadIdx.x % 2 == 0) __any_sync(0xffffffffu, 1);
-}
-
-cudaLaunchConfig_t one_block() {
-  cudaLaunchConfig_t config{};
-  config.gridDim = {1, 1, 1};
-  config.blockDim = {kThreads, 1, 1};
-  return config;
-}
-
-bool neighbours_are_right(bool synchronise) {
-  std::vector<int> from(kThreads), to(kThreads);
-  for (int i = 0; i < kThreads; ++i) from[i] = i;
-  const cudaLaunchConfig_t config = one_block();
-  cudaLaunchKernelEx(&config, take_neighbours, from.data(), to.data(), synchronise);
-  for (int i = 0; i < kThreads; ++i)
-    if (to[i] != (i + 1) % kThreads) return false;
-  return true;
-}
-
-int read_at(int at) {
-  const std::vector<int> from(8);
-  int to = 0;
-  const cudaLaunchConfig_t config = one_block();
-  cudaLaunchKernelEx(&config, read, from.data(), &to, at);
-  return to;
-}
-
-void diverge() {
-  const cudaLaunchConfig_t config = one_block();
-  cudaLaunchKernelEx(&config, wait_in_vain);
-}
-
-}  // namespace
 
 }  // namespace gattn
 
 PYBIND11_MODULE(gattn_emulated, module) {
   gattn::translate_errors();
   gattn::bind_cuda(module);
+  module.attr("sanitized") = gattn::kSanitized;
   module.def("set_seed", gattn::emulation::set_seed, "Of the order in which threads run.");
   module.def("neighbours_are_right", gattn::neighbours_are_right, "neighbours_are_right(synchronise)");
   module.def("read_at", gattn::read_at, "read_at(i): reads element i of 8 in a kernel");

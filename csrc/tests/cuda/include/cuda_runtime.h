@@ -32,8 +32,9 @@ namespace gattn::emulation {
 
 enum class Exchange { shuffle, vote, barrier };
 
-// Waits for the lanes of `mask` to come to the same exchange; `values[lane]` is then what each brought.
-void exchange(unsigned mask, Exchange kind, uint64_t mine, uint64_t (&values)[32]);
+// Waits for the lanes of `mask` to come to the same exchange; the result is then what lane `from` of them brought, of a
+// vote all that they brought together, by `or`.
+uint64_t exchange(unsigned mask, Exchange kind, uint64_t mine, unsigned from = 0);
 void run(dim3 grid, dim3 block, const std::function<void()>& thread);
 
 // Of the order of threads; the same seed gives the same order.
@@ -49,24 +50,22 @@ struct Deadlock : std::exception {
 void __syncthreads();
 
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  uint64_t values[32];
-  gattn::emulation::exchange(mask, gattn::emulation::Exchange::barrier, 0, values);
+  gattn::emulation::exchange(mask, gattn::emulation::Exchange::barrier, 0);
 }
 
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
-  uint64_t mine = 0, values[32];
-  std::memcpy(&mine, &value, sizeof(T));
-  gattn::emulation::exchange(mask, gattn::emulation::Exchange::shuffle, mine, values);
-  std::memcpy(&value, &values[(threadIdx.x % 32) ^ static_cast<unsigned>(lane_mask)], sizeof(T));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  const unsigned from = (threadIdx.x ^ static_cast<unsigned>(lane_mask)) % 32;
+  bits = gattn::emulation::exchange(mask, gattn::emulation::Exchange::shuffle, bits, from);
+  std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
 
 inline int __any_sync(unsigned mask, int predicate) {
-  uint64_t values[32];
-  gattn::emulation::exchange(mask, gattn::emulation::Exchange::vote, predicate != 0, values);
-  return std::any_of(values, values + 32, [](uint64_t x) { return x != 0; });
+  return gattn::emulation::exchange(mask, gattn::emulation::Exchange::vote, predicate != 0) != 0;
 }
 
 // The host's side: launches have run when they return.

@@ -1,0 +1,29 @@
+"""The benchmark of the statistics of activations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gattn.bench import activation, timing
+
+
+def test_every_width_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "GENEROUS_SECONDS", 0.0)
+    threads = str(torch.get_num_threads())
+    arguments = ["--numbers", "4096", "--rounds", "1", "--widths", "8", "33", "--threads", threads]
+    assert activation.main([*arguments, "--json", str(tmp_path / "a.json")]) == 0
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert [(entry["width"], entry["rows"]) for entry in found["widths"]] == [(8, 512), (33, 124)]
+    for entry in found["widths"]:
+        times = {name: entry["times"][name]["median"] for name in ("copy", "op", "pytorch")}
+        assert entry["of_copy_bandwidth"] == pytest.approx(times["copy"] / times["op"] / 2)
+        assert entry["faster_than_pytorch"] == pytest.approx(times["pytorch"] / times["op"])
+
+
+def test_wrong_numbers_are_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(activation, "one_liner", lambda x: x.sum(1))
+    assert activation.main(["--numbers", "64", "--widths", "8", "--threads", str(torch.get_num_threads())]) == 1
+    assert "nothing is timed" in capsys.readouterr().err
