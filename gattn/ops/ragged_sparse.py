@@ -145,4 +145,5 @@ def sparse_attention(
     whole = values.new_zeros(len(sizes), *values.shape[1:]).index_add(0, owner, values)[owner]
     far = (whole - found.view(-1, 1, 1) * mean) / missing.clamp(min=1).view(-1, 1, 1)
     tail = torch.where(missing.unsqueeze(1) > 0, tail, 0)
-    return (out + tail.unsqueeze(-1) * far).to(q.dtype)
+    whole_out: Tensor = out + tail.unsqueeze(-1) * far
+    return whole_out.to(q.dtype)
