@@ -1,4 +1,4 @@
-"""Batches of graphs and their hop counts: molecules and proteins from ``$GATTN_DATA``, and stochastic block models."""
+"""Batches of graphs and their hop counts: molecules and proteins from ``$GATTN_DATA``, block models, and ladders."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-#: Hop count of pairs without a path, as Gradformer's program has it.
-UNREACHABLE = 510
+from gattn.ops import shortest_path
+
 #: CLUSTER (Dwivedi et al. 2023, table 12): communities, their least and most nodes, edge probabilities.
 COMMUNITIES, LEAST, MOST, INSIDE, BETWEEN = 6, 5, 35, 0.55, 0.25
+RUNGS = 1000
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,6 @@ class Batch:
     @property
     def nodes(self) -> int:
         return int(self.ptr[-1])
-
-
-def hops(adjacency: Tensor) -> Tensor:
-    """``[n, n]`` int16 hop counts of a bool adjacency, level by level."""
-    n = len(adjacency)
-    steps, reached = adjacency.float(), torch.eye(n, dtype=torch.bool)
-    far = torch.full((n, n), UNREACHABLE, dtype=torch.int16)
-    far[reached] = 0
-    level = 0
-    while True:
-        level += 1
-        new = (reached.float() @ steps > 0) & ~reached
-        if not new.any():
-            return far
-        far[new] = level
-        reached |= new
 
 
 def _pick(count: int, graphs: int) -> list[int]:
@@ -105,12 +90,22 @@ def _sbm(graphs: int) -> Iterator[Tensor]:
         yield upper | upper.T
 
 
+def _ladders(graphs: int) -> Iterator[Tensor]:
+    """A few large graphs in which most pairs are far from each other."""
+    adjacency = torch.zeros(2 * RUNGS, 2 * RUNGS, dtype=torch.bool)
+    along, rungs = torch.arange(2 * RUNGS - 2), torch.arange(0, 2 * RUNGS, 2)
+    adjacency[along, along + 2] = adjacency[rungs, rungs + 1] = True
+    for _ in range(max(1, graphs // 32)):
+        yield adjacency | adjacency.T
+
+
 #: Name -> title, gamma as Gradformer has it on NCI1 and PROTEINS (Liu et al. 2024), and the graphs.
 SOURCES: dict[str, tuple[str, float, Callable[[int], Iterator[Tensor]]]] = {
     "nci1": ("NCI1", 0.6, _tu("NCI1")),
     "proteins": ("PROTEINS", 0.5, _tu("PROTEINS")),
     "zinc": ("ZINC", 0.6, _zinc),
     "cluster": ("block models like CLUSTER's", 0.6, _sbm),
+    "ladders": (f"ladders of {RUNGS} rungs", 0.6, _ladders),
 }
 
 
@@ -121,6 +116,8 @@ def load(name: str, graphs: int = 128) -> Batch:
         FileNotFoundError: The data are not there.
     """
     title, gamma, source = SOURCES[name]
-    blocks = [hops(adjacency) for adjacency in source(graphs)]
-    ptr = torch.tensor([0, *accumulate(len(block) for block in blocks)])
-    return Batch(name, title, gamma, ptr, torch.cat([block.flatten() for block in blocks]))
+    blocks = list(source(graphs))
+    first = [0, *accumulate(len(block) for block in blocks)]
+    edges = [block.nonzero().T + begin for block, begin in zip(blocks, first, strict=False)]
+    ptr = torch.tensor(first)
+    return Batch(name, title, gamma, ptr, shortest_path(torch.cat(edges, 1), ptr))

@@ -19,7 +19,7 @@ from gattn.terminal import say, table
 
 #: What is timed, of whom: with a backward or not, and with which dropout. FlexAttention has no backward on CPUs.
 TIMED: dict[str, tuple[bool, float]] = {"step": (True, 0.0), "dropout": (True, 0.5), "forward": (False, 0.0)}
-FORWARD_ONLY = {"flex"}
+FORWARD_ONLY, NO_DROPOUT = {"flex"}, {"flex", "sparse"}
 NAMES = ("out", "grad q", "grad k", "grad v", "grad hop")
 
 
@@ -112,7 +112,7 @@ def _measure(name: str, args: argparse.Namespace, entry: dict[str, Any], save: C
             found["memory"] = memory.ask("gattn.bench.ragged.footprint", request)
         save()
     for what, (backward, p) in TIMED.items():
-        able = [c for c in green if c not in FORWARD_ONLY or not (backward or p)]
+        able = [c for c in green if not (backward and c in FORWARD_ONLY) and not (p and c in NO_DROPOUT)]
         steps = {c: step(build[p], CONTENDERS[c][1](build[p]), backward=backward) for c in able}
         for contender, samples in timing.alternate(steps, args.repeats).items():
             entry["contenders"][contender][what] = timing.summary(samples)

@@ -17,6 +17,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch_geometric.utils import to_dense_batch
 
 from gattn import ops
+from gattn.ops.ragged_sparse import cutoff_of
 
 HOP = 5.0  # Gradformer's initial value
 
@@ -46,6 +47,18 @@ Forward = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 def gattn(problem: Problem, backend: str | None = None) -> Forward:
     batch = problem.batch
     options: dict[str, Any] = {"gamma": batch.gamma, "dropout_p": problem.dropout_p, "backend": backend}
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
+        return ops.ragged_attention(q, k, v, batch.ptr, distance=batch.distance, hop=hop, **options)
+
+    return forward
+
+
+def sparse(problem: Problem) -> Forward:
+    """By near pairs, found before the clock as they serve every layer."""
+    batch = problem.batch
+    near = ops.near_pairs(batch.distance, batch.ptr, cutoff_of(problem.leaves[3], batch.gamma))
+    options: dict[str, Any] = {"gamma": batch.gamma, "method": "sparse", "near": near}
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
         return ops.ragged_attention(q, k, v, batch.ptr, distance=batch.distance, hop=hop, **options)
@@ -112,6 +125,7 @@ def flex(problem: Problem) -> Forward:
 
 CONTENDERS: dict[str, tuple[str, Callable[[Problem], Forward]]] = {
     "gattn": ("gattn", gattn),
+    "sparse": ("gattn, near pairs", sparse),
     "padded": ("padded, eager", padded),
     "compiled": ("padded, torch.compile", compiled),
     "flex": ("FlexAttention, forward only", flex),

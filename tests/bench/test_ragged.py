@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from gattn.bench import memory
 from gattn.bench.ragged import batches, cli, contenders
-from gattn.bench.ragged.batches import UNREACHABLE, Batch
+from gattn.bench.ragged.batches import Batch
 from gattn.bench.ragged.contenders import Forward, Problem, step
-
-
-def test_hops_are_shortest_paths() -> None:
-    adjacency = torch.zeros(5, 5, dtype=torch.bool)
-    for a, b in [(0, 1), (1, 2), (2, 3)]:
-        adjacency[a, b] = adjacency[b, a] = True
-    far = UNREACHABLE
-    expected = [[0, 1, 2, 3, far], [1, 0, 1, 2, far], [2, 1, 0, 1, far], [3, 2, 1, 0, far], [far, far, far, far, 0]]
-    assert batches.hops(adjacency).tolist() == expected
-    assert batches.hops(torch.zeros(0, 0, dtype=torch.bool)).shape == (0, 0)
 
 
 def test_block_models_are_the_same_every_time() -> None:
@@ -44,7 +35,7 @@ def test_real_graphs(name: str, folder: str, data_copy, monkeypatch: pytest.Monk
     monkeypatch.setenv("GATTN_DATA", str(data_copy(folder).parent))
     batch = batches.load(name, 4)
     assert len(batch.sizes) == 4
-    near = batch.distance[batch.distance != UNREACHABLE]
+    near = batch.distance[batch.distance != 510]
     assert 2 <= near.max() < max(batch.sizes)
 
 
@@ -56,10 +47,17 @@ def problem() -> Problem:
     return Problem.build(batch, 3, 4, 0.0, torch.float64)
 
 
-def test_the_padded_form_is_the_same_function(problem: Problem) -> None:
-    found = (step(problem, make(problem), backward=True)() for make in (contenders.gattn, contenders.padded))
+@pytest.mark.parametrize("other", [contenders.padded, contenders.sparse])
+def test_other_forms_are_the_same_function(problem: Problem, other: Callable[[Problem], Forward]) -> None:
+    found = (step(problem, make(problem), backward=True)() for make in (contenders.gattn, other))
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_most_pairs_of_ladders_are_far() -> None:
+    batch = batches.load("ladders", 1)
+    assert batch.sizes == [2 * batches.RUNGS]
+    assert 10 * int((batch.distance < 40).sum()) < len(batch.distance)
 
 
 def test_dropout_is_applied_by_both(problem: Problem) -> None:
