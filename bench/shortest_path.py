@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from gattn.bench import machine, timing
-from gattn.bench.report import seconds, times
 from gattn.bench.results import Record, ratio
+from gattn.bench.tables import seconds, times
 from scipy.sparse import csgraph, csr_matrix
 from torch import Tensor
 

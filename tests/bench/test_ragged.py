@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from gattn.bench import memory
-from gattn.bench.ragged import batches, cli, contenders
+from gattn.bench.ragged import batches, cli, contenders, report
 from gattn.bench.ragged.batches import Batch
 from gattn.bench.ragged.contenders import Forward, Problem, step
 
@@ -89,6 +89,9 @@ def test_a_run_writes_what_it_measured(
         assert max(contender["errors"].values()) < 1e-4
     assert entry["limits"]["forward_flops"] > 0
     assert "padded, eager" in capsys.readouterr().out
+    shown = report.block(tmp_path)
+    assert "block models like CLUSTER's: padded, eager |" in shown
+    assert "4 heads of 4 channels" in shown
 
 
 def test_no_speed_without_right_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
