@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gattn.graph import Graph
+from gattn.graph import Graph, outside_transforms
 
 T = TypeVar("T")
 
@@ -67,7 +67,8 @@ def remembered(tensor: Tensor, key: Any, make: Callable[[], T]) -> T:
         made = {}
         _made[tensor] = (tensor._version, made)
     if key not in made:
-        made[key] = make()
+        with outside_transforms():
+            made[key] = make()
     found: T = made[key]
     return found
 
