@@ -18,11 +18,11 @@ demo: $(VENV)/ready build
 
 # Threads of several test processes must not spin for the same cores.
 test: $(VENV)/ready build sanitize emulation
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist worksteal
 
 # With the whole matrix of the Triton kernels in the interpreter: hours.
 test-all: $(VENV)/ready build sanitize emulation
-	OMP_WAIT_POLICY=passive GATTN_TEST_ALL=1 $(BIN)/pytest -n auto
+	OMP_WAIT_POLICY=passive GATTN_TEST_ALL=1 $(BIN)/pytest -n auto --dist worksteal
 
 # An editable install: tests and demo always see this tree, from whatever folder they are run.
 $(VENV)/ready: pyproject.toml setup.py

@@ -59,8 +59,8 @@ def _chosen(names: list[str] | None, known: dict[str, Any], default: tuple[str, 
 
 def _show(entry: dict[str, Any]) -> str:
     """The result on one graph as text."""
-    from gattn.bench.report import seconds, size, times
     from gattn.bench.results import over_limit, ratio
+    from gattn.bench.tables import seconds, size, times
     from gattn.bench.variants import ratios
 
     rows, notes = [], []

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("gattn", "torch", "torch_geometric", "torch_scatter", "dgl", "numpy")
+PACKAGES = ("gattn", "torch", "torch_geometric", "torch_scatter", "dgl", "numpy", "scipy")
 
 
 def _fields(path: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ class Footprint:
     kept: int
 
 
+def footprint(step: Callable[[], object], clear: Callable[[], object] = lambda: None) -> Footprint:
+    """What ``step`` needs, in this process, which should be a fresh one; ``clear`` drops what it leaves on purpose."""
+    before = _settle()
+    step()
+    clear()
+    ready = _settle()
+    Path("/proc/self/clear_refs").write_text("5")
+    step()
+    return Footprint(_status("VmHWM") - ready, ready - before)
+
+
 def measure(case: GraphCase, layer: str, peer: str, threads: int) -> Footprint:
     """Measure in this process, which should be a fresh one."""
     import torch
@@ -61,21 +73,20 @@ def measure(case: GraphCase, layer: str, peer: str, threads: int) -> Footprint:
 
     torch.set_num_threads(threads)
     contender = all_peers()[peer].contender(Problem.build(case, layer))
-    before = _settle()
-    contender.step()
-    contender.clear()
-    ready = _settle()
-    Path("/proc/self/clear_refs").write_text("5")
-    contender.step()
-    return Footprint(_status("VmHWM") - ready, ready - before)
+    return footprint(contender.step, contender.clear)
 
 
 def in_subprocess(case: GraphCase, layer: str, peer: str, threads: int) -> dict[str, Any]:
     """:func:`measure` in a fresh process: ``step_peak`` and ``kept`` in bytes, or ``reason``."""
+    return ask(__name__, {"case": case.as_dict(), "layer": layer, "peer": peer, "threads": threads})
+
+
+def ask(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What ``python -m module '<request>'``, which ends in :func:`answer`, finds, or ``reason``."""
     if not supported():
         return {"reason": "needs Linux's /proc/self/clear_refs"}
-    request = json.dumps({"case": case.as_dict(), "layer": layer, "peer": peer, "threads": threads})
-    done = subprocess.run([sys.executable, "-m", __name__, request], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, json.dumps(request)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode < 0:
         return {"reason": f"killed by signal {-done.returncode}; signal 9 usually means out of memory"}
     if done.returncode > 0:
@@ -83,14 +94,21 @@ def in_subprocess(case: GraphCase, layer: str, peer: str, threads: int) -> dict[
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def main() -> None:
+def answer(measured: Callable[[dict[str, Any]], Footprint]) -> None:
     """Measure what the request says and print it as JSON."""
     # Should memory run out, this process is the one to go.
     Path("/proc/self/oom_score_adj").write_text("1000")
-    request = json.loads(sys.argv[1])
-    case = GraphCase(**request.pop("case"))
-    found = measure(case, **request)
+    found = measured(json.loads(sys.argv[1]))
     print(json.dumps({"step_peak": found.step_peak, "kept": found.kept}))
+
+
+def main() -> None:
+    """Answer a request for :func:`measure`."""
+
+    def measured(request: dict[str, Any]) -> Footprint:
+        return measure(GraphCase(**request.pop("case")), **request)
+
+    answer(measured)
 
 
 if __name__ == "__main__":

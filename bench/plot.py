@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gattn.bench.report import peers, seconds, times
+from gattn.bench.report import peers
 from gattn.bench.results import ratio
+from gattn.bench.tables import seconds, times
 
 #: Okabe & Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#D55E00")

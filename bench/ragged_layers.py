@@ -22,7 +22,7 @@ import torch
 from gattn.bench import gate, timing
 from gattn.bench.machine import describe
 from gattn.bench.peers import Contender
-from gattn.bench.report import seconds, times
+from gattn.bench.tables import seconds, times
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 

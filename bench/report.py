@@ -1,4 +1,4 @@
-"""Tables from the results: the marked blocks of README.md and docs/benchmarks.md.
+"""Tables from the results: the marked blocks of README.md, docs/benchmarks.md and docs/gradformer.md.
 
 ``python -m gattn.bench.report`` rewrites the blocks from ``bench/results/*.json``; ``--check`` only says
 whether they are up to date (exit status 1 if not).
@@ -14,7 +14,9 @@ from typing import Any
 
 from gattn.bench import norm
 from gattn.bench.graphs import CASES
+from gattn.bench.ragged import report as ragged
 from gattn.bench.results import DIRECTORY, load, over_limit, ratio
+from gattn.bench.tables import describe, markdown, seconds, size, times
 from gattn.bench.variants import PLAIN, ratios
 
 from gattn.files import write_atomic
@@ -22,7 +24,7 @@ from gattn.files import write_atomic
 Graph = dict[str, Any]
 Run = dict[str, Any]
 
-#: Results with pages of their own: the GPU report's, the kernel report's.
+#: Results of other kinds than layers on a graph: of the GPU report, the kernel report, and smaller benchmarks.
 OTHERS = ("gpu-", "kernels.", "activation.", "ragged", "shortest_path.")
 TITLES = {
     "gat": "GATConv layer",
@@ -33,46 +35,12 @@ TITLES = {
 }
 
 
-def seconds(value: float) -> str:
-    """``0.00321`` -> ``3.2 ms``."""
-    scaled, unit = (value, "s") if value >= 1 else (value * 1e3, "ms")
-    return f"{scaled:.3g} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
-
-
-def size(value: float) -> str:
-    """Bytes in MB or GB (powers of ten)."""
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
-
-
-def times(value: float | None) -> str:
-    """``7.345`` -> ``7.3×``; a dash for what was not measured."""
-    return "–" if value is None else f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, first column flush left and the others right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
-
-
 def peers(run: Run) -> dict[str, str]:
     """Names and titles of the contenders other than gattn, in the order in which they were measured."""
     found: dict[str, str] = {}
     for graph in run["graphs"]:
         found.update({name: c["title"] for name, c in graph["contenders"].items() if name != "gattn"})
     return found
-
-
-def describe(run: Run) -> str:
-    """One line on where, when and with what a run was measured."""
-    machine, packages = run["machine"], run["machine"]["packages"]
-    versions = ", ".join(f"{name} {found}" for name, found in packages.items() if found and name != "gattn")
-    git = machine["git"]
-    commit = "" if git is None else f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
-    return (
-        f"{machine['cpu']}, {run['settings']['threads']} threads, {size(machine['memory_bytes'])} memory, "
-        f"{machine['core'].get('isa', 'no')} kernels, {versions}; {run['created'][:10]}{commit}."
-    )
 
 
 def _graph_name(graph: Graph) -> str:
@@ -231,7 +199,16 @@ def docs_block(runs: Sequence[Run]) -> str:
     return "\n\n".join(parts) or "No measurements are stored."
 
 
-BLOCKS = {"README.md": readme_block, "docs/benchmarks.md": docs_block}
+def _layers(folder: Path) -> list[Run]:
+    return merged(load(path for path in folder.glob("*.json") if not path.name.startswith(OTHERS)))
+
+
+#: By document, its block from a folder of results.
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "README.md": lambda folder: readme_block(_layers(folder)),
+    "docs/benchmarks.md": lambda folder: docs_block(_layers(folder)),
+    "docs/gradformer.md": ragged.block,
+}
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
@@ -252,11 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stale = []
     try:
-        runs = merged(load(path for path in args.results.glob("*.json") if not path.name.startswith(OTHERS)))
         for name, make in BLOCKS.items():
             path = args.root / name
             old = path.read_text()
-            new = replace_block(old, make(runs))
+            new = replace_block(old, make(args.results))
             if new != old:
                 stale.append(name)
                 if not args.check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -141,7 +142,7 @@ class Graph(PackedGraph):
             raise NotImplementedError(
                 "Expected an 'edge_index' that no torch.func transform maps or differentiates. Build one graph outside."
             )
-        with _outside_transforms():  # the graph outlives any torch.func transform around it
+        with outside_transforms():  # the graph outlives them
             edges = edge_index.detach()
             if type(edges) is not Tensor:  # PyG's EdgeIndex
                 edges = edges.as_subclass(Tensor)
@@ -208,7 +209,7 @@ class Graph(PackedGraph):
         if torch.compiler.is_compiling():
             data = torch.ops.gattn.group_nodes(self.data, *counts)
             return degree_groups.Groups(data, degree_groups.upper_bounds(*counts))
-        with _outside_transforms():
+        with outside_transforms():
             classes = degree_groups.classify(self.rowptr, self.colptr)
             sizes = torch.cat([side.counts for side in classes]).tolist()
             data = degree_groups.pack(classes, self.num_edges, self.data.dtype)
@@ -220,7 +221,7 @@ class Graph(PackedGraph):
         """``[2, E]`` int64: sources and targets in the caller's edge order, after flow and self-loop rewriting."""
         if self._edge_index is not None:
             return self._edge_index
-        with _outside_transforms():
+        with outside_transforms():
             edge_index = self._list_edges()
         if not torch.compiler.is_compiling():  # a tracer's tensors are not for keeping
             self._edge_index = edge_index
@@ -245,7 +246,7 @@ class Graph(PackedGraph):
         edges, version = self._edges
         if version is not None and edges._version != version:
             raise RuntimeError("'edge_index' was changed in place after this graph was built. Build it again.")
-        with _outside_transforms():
+        with outside_transforms():
             kept = device_graph.kept_edges(edges, self.num_edges - self.num_loops)
         if not torch.compiler.is_compiling():
             self._kept, self._edges = kept, None
@@ -267,6 +268,13 @@ def _restore(data: Tensor, num_src: int, num_dst: int, num_edges: int, num_loops
     return graph
 
 
-def _outside_transforms() -> contextlib.AbstractContextManager[Any]:
-    """Where what a graph keeps is computed, lest it keep tensors of a ``torch.func`` transform."""
-    return contextlib.nullcontext() if torch.compiler.is_compiling() else temporarily_clear_interpreter_stack()
+def outside_transforms() -> contextlib.AbstractContextManager[None]:
+    """Where what is kept is computed: no tensors of a ``torch.func`` transform, nor of inference mode, with which a
+    training step afterwards could do nothing."""
+    return contextlib.nullcontext() if torch.compiler.is_compiling() else _outside_transforms()
+
+
+@contextlib.contextmanager
+def _outside_transforms() -> Iterator[None]:
+    with temporarily_clear_interpreter_stack(), torch.inference_mode(False):
+        yield

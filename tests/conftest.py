@@ -15,6 +15,11 @@ settings.register_profile("gattn", deadline=None, max_examples=50)
 settings.load_profile("gattn")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: one that a worker begins last, the others wait for."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def data_copy(tmp_path: Path) -> Callable[[str], Path]:
     """A function from a folder under ``$GATTN_DATA`` (say ``"planetoid"``) to a writable copy of it.

@@ -9,7 +9,7 @@ from typing import Any
 from gattn.bench.gpu.batches import TITLES as BATCH_TITLES
 from gattn.bench.gpu.contenders import TITLES
 from gattn.bench.gpu.task import STATUSES, Result
-from gattn.bench.report import markdown, seconds, size, times
+from gattn.bench.tables import markdown, seconds, size, times
 
 Results = dict[str, Result]
 

@@ -9,7 +9,7 @@ namespace gattn::cpu {
 namespace baseline {
 extern const Kernels table;
 }
-#if defined(__x86_64__)
+#if defined(GATTN_VECTOR_ISAS)
 namespace avx2 {
 extern const Kernels table;
 }
@@ -27,7 +27,7 @@ struct Isa {
 
 int all_isas(Isa* isas) {
   int count = 0;
-#if defined(__x86_64__)
+#if defined(GATTN_VECTOR_ISAS)
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -18,6 +18,7 @@ namespace {
 // More words of targets share the reading of the edges; fewer leave more searches to share out.
 constexpr int64_t kMostWords = 4, kFewWords = 2;
 constexpr int64_t kRowsAtATime = 64;
+constexpr int64_t kPairsPerWorker = 1 << 15;  // fewer are not worth a thread
 
 struct Task {
   enum Kind { kSmall, kBlock, kSingle } kind;
@@ -35,31 +36,32 @@ class Searches {
       total_ += batch.nodes(b) * batch.nodes(b);
       most = std::max(most, batch.nodes(b));
     }
+    threads_ = static_cast<int>(std::min<int64_t>(threads, total_ / kPairsPerWorker + 1));
     if (most <= kBits) return;
     int planes = 0;
     while (std::min(most, unreachable) >> planes) ++planes;
-    for (int w = 0; w < threads; ++w) scratch_.push_back(std::make_unique<Scratch>(most, most * kMostWords, planes));
+    for (int w = 0; w < threads_; ++w) scratch_.push_back(std::make_unique<Scratch>(most, most * kMostWords, planes));
   }
 
   int64_t total() const { return total_; }
 
-  void run(int16_t* out, int threads) {
-    const std::vector<bool> is_long = find_long(threads);
+  void run(int16_t* out) {
+    const std::vector<bool> is_long = find_long();
     std::vector<Task> tasks = plan(kMostWords, is_long, out);
-    if (static_cast<int64_t>(tasks.size()) < threads) tasks = plan(kFewWords, is_long, out);
-    parallel_tasks(static_cast<int64_t>(tasks.size()), threads,
+    if (static_cast<int64_t>(tasks.size()) < threads_) tasks = plan(kFewWords, is_long, out);
+    parallel_tasks(static_cast<int64_t>(tasks.size()), threads_,
                    [&](int64_t task, int worker) { run(tasks[task], worker); });
   }
 
  private:
   // Whether a graph has more hops than a block has targets.
-  std::vector<bool> find_long(int threads) {
+  std::vector<bool> find_long() {
     constexpr int64_t targets = kBits * kMostWords;
     std::vector<int64_t> candidates;
     for (int64_t b = 0; b < batch_.size(); ++b)
       if (std::min(batch_.nodes(b), unreachable_) > targets) candidates.push_back(b);
     std::vector<int64_t> depth(candidates.size());
-    parallel_tasks(static_cast<int64_t>(candidates.size()), threads, [&](int64_t c, int worker) {
+    parallel_tasks(static_cast<int64_t>(candidates.size()), threads_, [&](int64_t c, int worker) {
       const int64_t b = candidates[c];
       const Scratch& scratch = *scratch_[worker];
       depth[c] = search_depth(batch_.outgoing(b), batch_.incoming(b), batch_.nodes(b), scratch.found.get(),
@@ -112,6 +114,7 @@ class Searches {
 
   const GraphBatch& batch_;
   const int64_t unreachable_;
+  int threads_ = 1;
   int64_t total_ = 0;
   std::vector<std::unique_ptr<Scratch>> scratch_;  // one a worker
 };
@@ -127,7 +130,7 @@ OwnedArray shortest_path(const TensorView& edge_index, const TensorView& ptr, in
   Searches searches(batch, unreachable, threads);
   OwnedArray distances;
   distances.allocate(searches.total(), DType::i16);
-  searches.run(static_cast<int16_t*>(distances.data.get()), threads);
+  searches.run(static_cast<int16_t*>(distances.data.get()));
   return distances;
 }
 

@@ -140,6 +140,8 @@ def _check(planned: Planned, backends: list[str], args: argparse.Namespace) -> I
     from gattn.check.measure import DTYPES, Standard, draw_case, run_backend
     from gattn.check.ops import OPS
 
+    if not backends:
+        return
     case = draw_case(OPS[planned.op], DTYPES[planned.dtype], args.seed, planned.number, planned.modifiers)
     standard = Standard.of(case)
     for backend in backends:
@@ -163,12 +165,14 @@ def _check(planned: Planned, backends: list[str], args: argparse.Namespace) -> I
 
 
 def _sweep(args: argparse.Namespace, results: Results, backends: list[str]) -> None:
+    from gattn.check.ops import OPS
+
     plan = list(_plan(args))
     written = time.monotonic()
     with Progress(len(plan), "case") as progress:
         for planned in plan:
-            entries = _check(planned, backends, args)
-            for backend, entry in zip(backends, entries, strict=True):
+            able = [backend for backend in backends if backend in OPS[planned.op].backends]
+            for backend, entry in zip(able, _check(planned, able, args), strict=True):
                 results.cases[f"{planned.op}/{planned.dtype}/{backend}/{planned.number}"] = entry
                 if not entry["passed"]:
                     progress.message(f"FAILED  {entry['reason']}\n        {entry['repeat']}")

@@ -129,10 +129,10 @@ def _transposed(value: Tensor) -> Tensor:
 
 
 def _options(case: Case, tensors: Tensors) -> dict[str, Any]:
-    """Keyword arguments: the op's own options, and each modifier's."""
-    options = dict(case.options)
+    """Keyword arguments: the op's own options and constants, and each modifier's."""
     device = next(iter(tensors.values())).device
     constants = {name: value.to(device) for name, value in case.constants.items()}
+    options = {**case.options, **{name: constants[name] for name in case.op.constants if name in constants}}
     for name, own in case.modifiers.items():
         options.update(MODIFIERS[name].arguments({**tensors, **constants}, own))
     return options

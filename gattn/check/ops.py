@@ -1,17 +1,22 @@
-"""The ops of the sweep: every score, and ``edge_softmax``."""
+"""The ops of the sweep: every score, ``edge_softmax``, and ``ragged_attention``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from gattn.check import modifiers
+from gattn.check.graphs import EdgeList
 from gattn.check.registry import OPS, Draw, Drawn, Op, Tensors, register, sum_rows
 from gattn.check.terms import attention_terms
 from gattn.graph import Graph
+from gattn.modifiers import Decay
+from gattn.ops.ragged_attention import BACKENDS as RAGGED_BACKENDS
+from gattn.ops.ragged_checks import DISTANCES
 from gattn.reference.attention import Inputs, Settings
 from gattn.reference.scores import GT_EPSILON
 
@@ -128,6 +133,46 @@ def _call_edge_softmax(library: ModuleType, t: Tensors, graph: Graph, options: d
     return {"alpha": library.edge_softmax(t["logits"], graph, **options)}
 
 
+def _draw_ragged(draw: Draw) -> Drawn:
+    """Graphs of its own, some of them empty, mostly with distances."""
+    random = draw.random
+    sizes = torch.tensor([random.choice((0, 1, 2, 5, 16, 17, 30, 60)) for _ in range(random.integer(1, 5))])
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]).to(random.choice((torch.int32, torch.int64)))
+    tensors = {name: draw.values(int(ptr[-1])) for name in ("q", "k", "v")}
+    options: dict[str, Any] = {"scale": random.choice((None, None, 0.1))}
+    constants = {"ptr": ptr}
+    if random.chance(0.7):
+        dtype, pairs = random.choice(DISTANCES), int(sizes.square().sum())
+        distance = random.integers(random.choice((2, 6, 128)), pairs)
+        if dtype != torch.int8 and random.chance(0.3):
+            distance[random.integers(max(pairs, 1), pairs // 4)] = random.choice((510, 510, 4000))
+        constants["distance"] = distance.to(dtype)
+        hop = 2 * random.normal(draw.heads) + 1
+        tensors["hop"] = hop.round() if random.chance(0.3) else hop
+        options |= {"gamma": random.choice((0.3, 0.7, 0.95, 1.0)), "slope": random.choice((0.0, 0.0, 0.1, 0.2))}
+    return Drawn(tensors, options, constants)
+
+
+def _call_ragged(library: ModuleType, t: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+    return {"out": library.ragged_attention(t["q"], t["k"], t["v"], hop=t.get("hop"), **options)}
+
+
+def _ragged_terms(t: Tensors, grads: Tensors, graph: Graph, options: dict[str, Any]) -> Tensors:
+    """Those of score ``dot`` over all pairs as edges, in their order, which have the pairs' dropout too."""
+    ptr = options["ptr"].long()
+    sizes, nodes = ptr.diff(), int(ptr[-1])
+    rows = sizes.repeat_interleave(sizes)  # pairs of each query
+    target = torch.arange(nodes).repeat_interleave(rows)
+    place = torch.arange(len(target)) - (rows.cumsum(0) - rows)[target]
+    source = place + ptr[:-1].repeat_interleave(sizes)[target]
+    pairs = EdgeList("pairs", torch.stack([source, target]), nodes, nodes)
+    if "hop" in t:
+        options = {**options, "decay": Decay(options["distance"], t["hop"], options["gamma"], options["slope"])}
+    names = {name: name for name in ("q", "k", "v")}
+    inputs = Inputs(**{name: t[name] for name in names})
+    return attention_terms(inputs, _dot_settings(t, options), names, t, grads, cast(Graph, pairs), options)
+
+
 def _register(
     name: str,
     draw: Callable[[Draw], Drawn],
@@ -167,4 +212,16 @@ _register(
     lambda t, options: Settings("edge_softmax"),
     without=("attention",),
     has_values=False,
+)
+register(
+    Op(
+        "ragged_attention",
+        _draw_ragged,
+        _call_ragged,
+        _ragged_terms,
+        wide=("hop",),
+        without=("attention", "lipschitz", "decay", "sink"),
+        constants=("ptr", "distance"),
+        backends=RAGGED_BACKENDS,
+    )
 )

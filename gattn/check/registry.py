@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gattn.backends import BACKENDS
 from gattn.check.graphs import EdgeList, Random
 from gattn.graph import Graph
 
@@ -85,6 +86,10 @@ class Op:
     without: tuple[str, ...] = ()
     #: Whether it has values, or only weights.
     has_values: bool = True
+    #: Constants among its keyword arguments.
+    constants: tuple[str, ...] = ()
+    #: Those that compute it.
+    backends: tuple[str, ...] = BACKENDS
 
 
 OPS: dict[str, Op] = {}

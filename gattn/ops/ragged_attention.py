@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from gattn.exchange import call_core
 from gattn.ops.double_backward import differentiate_backward
 from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.ragged_checks import check_distance, check_negative, check_numbers, check_ptr, check_queries
+from gattn.ops.ragged_sparse import NearPairs, check_method, find_near, sparse_attention
 from gattn.ops.validation import check_dropout
 from gattn.reference.dropout import accumulate_dtype
 
@@ -34,6 +35,9 @@ def ragged_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     seed: int | None = None,
+    method: Literal["dense", "sparse"] = "dense",
+    tolerance: float | None = None,
+    near: NearPairs | None = None,
     backend: str | None = None,
 ) -> Tensor:
     r"""Attention of every node to all nodes of its own graph, fused: nothing of size ``n * n * H`` is stored.
@@ -62,6 +66,13 @@ def ragged_attention(
         dropout_p: Probability to drop an attention weight; kept ones grow by ``1 / (1 - p)``. The mask is a function of
             the seed, the pair's place in ``distance`` and the head.
         seed: Dropout seed; ``None`` draws one from torch's generator.
+        method: ``"sparse"`` computes pairs whose decay is above ``tolerance`` one by one, and all others, whose weight
+            is that of a score of 0, together: the same result but for what a tolerance means, for far fewer products
+            where graphs are large and decay is quick. It stores numbers for every near pair and head, and takes no
+            dropout. It is slower unless few pairs are near: see docs/design.md.
+        tolerance: Of ``method="sparse"``: decays up to it count as 0; by default half an ulp of 1.
+        near: The pairs to take one by one (:func:`gattn.ops.near_pairs`), where they are used more than once; else they
+            are looked for at every call.
         backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
@@ -78,6 +89,14 @@ def ragged_attention(
     hop = check_distance(distance, hop, q)
     check_ptr(ptr, q, distance)
     check_negative(distance)
+    if method != "dense":
+        check_method(method, distance, dropout_p)
+        assert distance is not None
+        assert hop is not None
+        near = find_near(distance, ptr, hop, gamma, tolerance, near)
+        return sparse_attention(
+            q, k, v, ptr, hop, near, gamma=float(gamma), slope=float(slope), scale=scale, backend=backend
+        )
     chosen = select_backend(backend, q.device, among=BACKENDS)
     numbers = _Numbers(scale, float(gamma), float(slope), float(dropout_p))
     if chosen == "reference":

@@ -58,6 +58,7 @@ def test_an_index_out_of_bounds_is_stopped() -> None:
     assert "AddressSanitizer: heap-buffer-overflow" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tests", ["every_width", "every_dtype or every_option or degenerate"])
 def test_kernels_keep_to_their_memory(tests: str) -> None:
     """Every score in all groups, by whole accesses and single channels; nothing is out of bounds."""

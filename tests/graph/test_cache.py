@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gattn import Graph
+from gattn import Graph, ops
 from gattn.graph import _cache
 
 
@@ -157,6 +157,9 @@ def test_ordinary_tensors_in_inference_mode(edge_index: Tensor) -> None:
         graph = Graph.from_edge_index(edge_index, 7)
         assert torch.equal(graph.edge_index, edge_index)
     assert Graph.from_edge_index(edge_index, 7) is graph
+    logits = torch.zeros(graph.num_edges, 1, requires_grad=True)
+    ops.edge_softmax(logits, graph).square().sum().backward()
+    assert not any(x.is_inference() for x in (graph.data, graph.edge_index))
 
 
 @pytest.mark.parametrize("self_loops", [False, True])

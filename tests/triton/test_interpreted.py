@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_in_the_interpreter() -> None:
     """In a process of its own: whether a kernel is compiled or interpreted is settled when it is defined."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", str(Path(__file__).parent)]

@@ -1,0 +1,5 @@
+import sys
+
+from gattn.bench.ragged.cli import main
+
+sys.exit(main())
