@@ -45,7 +45,7 @@ def choose(kernel: str, dtype: torch.dtype, heads: int, channels: int, dropout: 
     if interprets_triton():  # fewer and larger ones, for it runs them one after the other
         rows, columns, warps = 32, 64, 1
     elif half:
-        rows, columns = 64 if large else 16, 16 if dropout or loose else 32
+        rows, columns = 64 if large else 16, 16 if dropout or loose or kernel == "key" else 32
         warps = rows // 16
     else:
         rows, columns, warps = 32 if large else 16, 16, 4 if large else 2
