@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gattn.nn import GraphiTLayer, GraphTransformerLayer, SANLayer
+from gattn.nn import GraphiTLayer, GraphTransformerLayer, GTAttention, SANLayer
 
 from .graph_transformer_cases import (
     CHANNELS,
@@ -28,6 +28,7 @@ from .graph_transformer_cases import (
         (GraphTransformerLayer, {"clip": 0.0}, "clip > 0.*math.inf"),
         (GraphTransformerLayer, {"dropout": 1.5}, r"dropout in \[0, 1\]"),
         (GraphTransformerLayer, {"attention_dropout": -0.5}, r"attention weights in \[0, 1\]"),
+        (GTAttention, {"kinds": 0}, "kinds >= 1"),
         (GraphTransformerLayer, {"edge_dim": "nodes"}, "'channels' or None"),
         (SANLayer, {"gamma": -0.1}, "gamma >= 0"),
         (SANLayer, {"gamma": math.inf}, "gamma >= 0"),
