@@ -15,7 +15,11 @@ SIZES = [(11, 19), (7, 30)]
 CASES = [
     (GraphTransformerLayer, {"explicit_bias": "edge_bias", "attention_dropout": 0.3}),
     (SANLayer, {"full_graph": True, "explicit_bias": "kv_slot"}),
-    (GraphiTLayer, {"full_graph": True, "added_maps": True, "explicit_bias": "edge_bias"}),
+    pytest.param(
+        GraphiTLayer,
+        {"full_graph": True, "added_maps": True, "explicit_bias": "edge_bias"},
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

@@ -84,6 +84,8 @@ class GTAttention(nn.Module):
         super().__init__()
         if heads < 1 or channels < 1 or channels % heads:
             raise ValueError(f"Expected channels to be a multiple of heads (got {channels} channels, {heads} heads).")
+        if kinds < 1:
+            raise ValueError(f"Expected kinds >= 1 (got {kinds}).")
         if explicit_bias is not None and explicit_bias not in BIASES:
             raise ValueError(f"Expected explicit_bias out of {(None, *BIASES)} (got {explicit_bias!r}).")
         if not clip > 0:

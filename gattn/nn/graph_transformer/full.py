@@ -24,8 +24,8 @@ class SANLayer(AttentionLayer):
         \alpha_{ij} \propto \frac{\exp s_{ij}}{1 + \gamma} \text{ for edges}, \quad
         \alpha_{ij} \propto \frac{\gamma \exp s_{ij}}{1 + \gamma} \text{ for added pairs}
 
-    Kreuzer et al., *Rethinking graph transformers with spectral attention*, NeurIPS 2021, arXiv 2106.03893. The paper's
-    equation 5 has a softmax for each of the two; this is their program, whose normaliser sums over both. ::
+    Kreuzer et al., *Rethinking graph transformers with spectral attention*, NeurIPS 2021, arXiv 2106.03893. The paper
+    writes a softmax for each of the two; this is their program, whose normaliser sums over both. ::
 
         dataset = ZINC(root, subset=True, pre_transform=gattn.transforms.FullGraph())
         layer = gattn.nn.SANLayer(56, 8, full_graph=True, gamma=0.1)

@@ -134,9 +134,8 @@ class GraphTransformerLayer(AttentionLayer):
     linear map, the residual connection, normalisation, and a feed-forward network with a residual connection and
     normalisation of its own.
 
-    Dwivedi and Bresson, *A generalization of transformer networks to graphs*, 2021, arXiv 2012.09699, equations 10 to
-    18, with the clip and the epsilon of their program. Without edge features (``edge_dim=None``) it is their layer of
-    equations 3 to 9, with the same clip. ::
+    Dwivedi and Bresson, *A generalization of transformer networks to graphs*, 2021, arXiv 2012.09699, with the clip
+    and the epsilon of their program. Without edge features (``edge_dim=None``) it is their layer for nodes alone. ::
 
         layer = gattn.nn.GraphTransformerLayer(64, 8)
         x, edge_attr = layer(x, edge_index, edge_attr)

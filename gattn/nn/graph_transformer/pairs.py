@@ -36,26 +36,31 @@ def as_graph(edges: Tensor | Graph, num_nodes: int) -> Graph:
 def as_graph_of_kinds(edges: Tensor | Graph, real: Tensor, num_nodes: int) -> Graph:
     """The graph with ``2 * num_nodes`` sources that ``GTAttention(kinds=2)`` reads: real edges are of kind 0."""
 
-    def build() -> tuple[Any, Graph]:
+    def build() -> Graph:
         # No index out of range comes into it: 2 j and 2 j + 1 are in range where j is.
         source, target = edges.edge_index if isinstance(edges, Graph) else edges.long()
         typed = torch.stack([2 * source + real.logical_not(), target])
-        return edges, Graph.from_edge_index(typed, (2 * num_nodes, num_nodes))
+        return Graph.from_edge_index(typed, (2 * num_nodes, num_nodes))
 
-    if torch.compiler.is_compiling():
-        return build()[1]
+    version = None
     if isinstance(edges, Graph):
         as_graph(edges, num_nodes)
-        version = None
-    elif edges.is_inference():
-        return build()[1]
+    elif torch.compiler.is_compiling() or edges.is_inference():  # which keeps no version
+        return build()
     else:
         version = edges._version
-    try:  # kept with `edges`, so that nothing else gets their id
-        return remembered(real, (id(edges), version, num_nodes), build)[1]
-    except IndexError:
-        as_graph(edges, num_nodes)  # raises too, and names the caller's own index
-        raise
+    graphs: dict[Any, Any] = remembered(real, "graphs", dict)
+    key = id(edges), version, num_nodes
+    if key not in graphs:
+        graphs.clear()  # one is enough, and there may be a version a step
+        try:
+            with outside_transforms():
+                graphs[key] = edges, build()  # with `edges`, so that nothing else gets their id
+        except IndexError:
+            as_graph(edges, num_nodes)  # raises too, and names the caller's own index
+            raise
+    graph: Graph = graphs[key][1]
+    return graph
 
 
 def remembered(tensor: Tensor, key: Any, make: Callable[[], T]) -> T:
