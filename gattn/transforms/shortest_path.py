@@ -1,4 +1,4 @@
-"""Transforms of PyTorch Geometric's data sets that prepare what gattn's ops read."""
+"""Distances between all nodes of a graph."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
 from gattn.ops.shortest_path import check_unreachable, shortest_path
-
-__all__ = ["ShortestPath"]
 
 
 class ShortestPath(BaseTransform):  # type: ignore[misc]  # PyG has no types
