@@ -12,6 +12,7 @@ import gattn
 from gattn import ops
 
 HEADS, CHANNELS, EDGE_DIM, TYPES = 3, 4, 5, 3
+TAPS = ("activations", "logits", "attention", "outputs")
 
 
 class GT(nn.Module):
@@ -143,3 +144,11 @@ def ratios(w):
     size = np.abs(w.reshape(len(w), -1))
     median = np.sort(size, axis=1)[:, (size.shape[1] - 1) // 2]
     return size / np.where(median == 0, np.nan, median)[:, None]
+
+
+def record_of(found, number=0):
+    return list(found.findings.records.values())[number]
+
+
+def as_dict(findings):
+    return [layer.as_dict() for layer in findings.report().layers.values()]

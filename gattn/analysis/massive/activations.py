@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from gattn.analysis.massive.own import Own, wide
 from gattn.observers import Attended
 from gattn.reference.attention import Inputs, Settings, logits_of, softmax
-from gattn.reference.dropout import accumulate_dtype
 
 #: Numbers of a chunk, all heads and channels of its edges together: what exists at a time of an ``[E, H * C]`` tensor.
 CHUNK = 2**20
@@ -49,28 +48,9 @@ def _gat(t: Inputs, settings: Settings, source: Tensor, target: Tensor) -> Tenso
 EXAMINED: dict[str, Examined] = {"gt": _gt, "dot": _dot, "gatv2": _gatv2, "gat": _gat, "edge_softmax": _gat}
 
 
-class Own(NamedTuple):
-    """What is a layer's own in what it has the op compute, where the op gets more channels or other sources.
-
-    Attributes:
-        channels: Of a head of the layer.
-        kinds: Sources of the graph that stand for one node, in turn.
-        narrow: ``[e, H, C]`` from what the op computes for some edges, and the edges' sources and targets.
-    """
-
-    channels: int
-    kinds: int
-    narrow: Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-#: By class of the layer that calls the op; ``None`` where the op computes what the layer means.
-OWN: dict[type, Callable[[Any, Attended], Own | None]] = {}
-
-
 def _wide(x: Tensor | None) -> Tensor:
     assert x is not None
-    wide: Tensor = x.to(accumulate_dtype(x.dtype))
-    return wide
+    return wide(x)
 
 
 def _rows(x: Tensor | None, index: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gattn.activations import Rows
 from gattn.analysis.massive import activations, carriers
-from gattn.analysis.massive.activations import Own
 from gattn.analysis.massive.carriers import Carrier
+from gattn.analysis.massive.own import Own
 from gattn.analysis.massive.record import LISTED, Edges, Limits, Record
 from gattn.observers import Attended
 from gattn.ops.activation_stats import largest_by_segment

@@ -86,7 +86,7 @@ def _fit(fit: GammaFit | None) -> list[str]:
 
 def _carriers(layers: Sequence[Layer]) -> Section:
     tables = []
-    for name in ("type", "target degree", "source degree"):
+    for name in ("kind", "type", "target degree", "source degree"):
         rows = []
         for layer in layers:
             for kind, found in sorted(layer.record.tables.get(name, {}).items(), key=lambda item: _order(item[0])):
@@ -94,7 +94,14 @@ def _carriers(layers: Sequence[Layer]) -> Section:
                 row = [_name(layer), kind, f"{found.edges:,}", f"{found.carrying:,}", f"{100 * share:.3g} %"]
                 rows.append([*row, f"{found.massive:,}", _ratio(found.largest)])
         if rows:
-            header = ["layer", f"edge {name}" if name == "type" else name, "edges", "with massive", "share", "massive"]
+            header = [
+                "layer",
+                name if "degree" in name else f"edge {name}",
+                "edges",
+                "with massive",
+                "share",
+                "massive",
+            ]
             tables.append(Table([*header, "largest ratio"], rows))
     tables.append(_largest(layers))
     tables += _features(layers)

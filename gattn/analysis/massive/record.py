@@ -69,7 +69,7 @@ class Record:
         calls: How often it ran.
         stats: By tap.
         graph_ratio: By batch, ``[graphs]``: the largest finite ratio of every graph, NaN without one.
-        tables: Carriers by ``"type"``, ``"target degree"`` and ``"source degree"``.
+        tables: Carriers by ``"kind"`` and ``"type"`` of edge, ``"target degree"`` and ``"source degree"``.
         features: ``[heads * channels]``: massive activations at every place of an edge.
         largest: The edges with the largest ratios.
         maxima: Sample of the edges' ratios ``[kept, 1]``.

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,15 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
 from gattn import observers
-from gattn.analysis.massive import carriers
 from gattn.analysis.massive import step as steps
-from gattn.analysis.massive.activations import CHUNK, OWN, Own, shape
+from gattn.analysis.massive.activations import CHUNK, shape
 from gattn.analysis.massive.base import untrained
 from gattn.analysis.massive.examine import examine
 from gattn.analysis.massive.findings import Findings
-from gattn.analysis.massive.record import Edges, Limits, Record
-from gattn.analysis.massive.step import Step
+from gattn.analysis.massive.own import OWN, Own
+from gattn.analysis.massive.record import Limits, Record
 from gattn.analysis.massive.watch import message_passing, watch_of
-from gattn.graph import Graph
+from gattn.analysis.massive.where import Frame, Where
 from gattn.nn._fused import FusedConv
 from gattn.observers import Attended
 from gattn.ops.activation_stats import THRESHOLDS
@@ -41,27 +39,6 @@ _log = logging.getLogger("gattn")
 
 #: What can be examined.
 TAPS = ("activations", "logits", "attention", "outputs")
-
-
-@dataclass(eq=False)
-class _Frame:
-    """A module that runs, and what its attention is recorded in."""
-
-    name: str
-    module: nn.Module
-    records: list[Record] = field(default_factory=list)
-
-
-class _Thread(threading.local):
-    """Where a thread is."""
-
-    def __init__(self) -> None:
-        self.stack: list[_Frame] = []
-        self.announced: Step | None = None
-        self.call: Callable[[int], Step] = Step  # makes the step that is not announced, once it is known to be one
-        self.step: Step | None = None
-        self.first_graph = 0
-        self.edges: tuple[Graph, str, int, Edges] | None = None
 
 
 class MassiveActivations:
@@ -138,7 +115,7 @@ class MassiveActivations:
         #: What was found so far.
         self.findings = Findings(limits, taps)
         self._names = {id(module): (module, name) for name, module in model.named_modules()}
-        self._thread, self._lock = _Thread(), threading.Lock()
+        self._where, self._lock = Where(), threading.Lock()
         self._entered: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -164,7 +141,7 @@ class MassiveActivations:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._entered = self._entered, None
-        self._thread = _Thread()
+        self._where = Where()
         if stack is not None:
             stack.close()
 
@@ -191,9 +168,7 @@ class MassiveActivations:
             TypeError, ValueError: What is given does not fit together.
         """
         given = (data, batch, num_graphs, edge_index, edge_type)
-        here = self._thread
-        here.announced = None if all(x is None for x in given) else steps.announced(0, *given)
-        here.step = here.edges = None
+        self._where.announce(None if all(x is None for x in given) else steps.announced(0, *given))
 
     def report(self, base: Sequence[Findings] = ()) -> Report:
         """Tables, figures and JSON; ``base`` is what :meth:`base` found.
@@ -248,15 +223,16 @@ class MassiveActivations:
 
     def attended(self, attended: Attended) -> None:
         """An attention, of the innermost module of the model that runs in this thread."""
-        here = self._thread
+        here = self._where
         if not here.stack or self._entered is None:
             return
         frame, limits = here.stack[-1], self.findings.limits
-        translate = OWN.get(type(frame.module))
+        translate = next((OWN[kind] for kind in type(frame.module).__mro__ if kind in OWN), None)
         with self._lock, torch.no_grad():
             own = None if translate is None else translate(frame.module, attended)
+            kinds = () if own is None else own.kinds
+            edges = here.edges(attended.graph, kinds, self.findings, per_graph=self.per_graph)
             record = self._record(frame, attended, own)
-            edges = self._edges(attended.graph, frame, 1 if own is None else own.kinds)
             examine(record, attended, own, edges, self.findings.taps, limits)
         if record not in frame.records:
             frame.records.append(record)
@@ -284,86 +260,31 @@ class MassiveActivations:
             )
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        name, here = self._name(module), self._thread
-        if name is None:
-            return
-        if not here.stack and here.announced is None:
-            here.step = here.edges = None
-            here.call = Step
-        here.stack.append(_Frame(name, module))
+        name = self._name(module)
+        if name is not None:
+            self._where.begin(name, module)
 
     def _called(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        here = self._thread
-        if len(here.stack) == 1:
-            here.call = lambda number: steps.found(number, model, args, kwargs)
+        if len(self._where.stack) == 1:
+            self._where.call = lambda number: steps.found(number, model, args, kwargs)
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        here = self._thread
-        if self._name(module) is None or all(frame.module is not module for frame in here.stack):
-            return
-        while True:  # a module that raised may have left others behind
-            frame = here.stack.pop()
-            if frame.module is module:
-                break
-        if not here.stack:
-            here.call = Step  # keeps no arguments alive
-        if frame.records and "outputs" in self.findings.taps and output is not None:
+        frame = self._where.end(module) if self._name(module) is not None else None
+        if frame is not None and frame.records and "outputs" in self.findings.taps and output is not None:
             rows = _first_tensor(output, frame.name)
             with self._lock, torch.no_grad():
                 for record in frame.records:
                     record.count("outputs", rows.reshape(len(rows), -1), self.findings.limits)
 
-    def _record(self, frame: _Frame, attended: Attended, own: Own | None) -> Record:
+    def _record(self, frame: Frame, attended: Attended, own: Own | None) -> Record:
         score, (heads, channels) = attended.settings.score, shape(attended, own)
-        name = frame.name
-        for name in (frame.name, f"{frame.name} ({score}, {heads} x {channels})"):
-            record = self.findings.records.get(name)
-            if record is None:
-                kind = type(frame.module).__name__
-                record = Record.empty(name, kind, score, heads, channels, self.findings.limits.sample)
-                self.findings.records[name] = record
-            if (record.score, record.heads, record.channels) == (score, heads, channels):
-                return record
-        raise AssertionError("unreachable: the second name says what it is of")
-
-    def _step(self) -> Step:
-        """The batch that runs, counted when its first attention is."""
-        here = self._thread
-        if here.step is None:
-            number = self.findings.batches
-            step = here.call(number) if here.announced is None else replace(here.announced, number=number)
-            here.step = step if self.per_graph else replace(step, graph=None, graphs=1)
-            here.first_graph = self.findings.graphs
-            self.findings.batches, self.findings.graphs = number + 1, here.first_graph + here.step.graphs
-        return here.step
-
-    def _edges(self, graph: Graph, frame: _Frame, kinds: int) -> Edges:
-        """What is known of a layer's edges; layers of one graph share it."""
-        here, step, flow = self._thread, self._step(), getattr(frame.module, "flow", "source_to_target")
-        if here.edges is not None and here.edges[0] is graph and here.edges[1:3] == (flow, kinds):
-            return here.edges[3]
-        source, target = graph.edge_index.cpu()
-        source = source if kinds == 1 else source // kinds
-        ends = torch.stack([source, target])
-        if step.graph is None:
-            graphs = torch.zeros_like(target)
-        elif len(step.graph) != graph.num_dst:
-            raise ValueError(
-                f"Expected the layer {frame.name!r} to attend over the {len(step.graph)} nodes of the batch (got a "
-                f"graph with {graph.num_dst} targets). Say what the batch is with batch(...), or pass per_graph=False."
-            )
-        else:
-            graphs = step.graph.cpu().long()[target]
-        names = carriers.DegreeNames()
-        classes: dict[str, Any] = {
-            "target degree": (carriers.degree_classes(target.bincount(minlength=1)[target]), names),
-            "source degree": (carriers.degree_classes(source.bincount(minlength=1)[source]), names),
-        }
-        if step.types is not None:
-            classes = {"type": steps.labels(step, ends, flow), **classes}
-        edges = Edges(ends, graphs, step.graphs, step.number, here.first_graph, classes)
-        here.edges = (graph, flow, kinds, edges)
-        return edges
+        name, known, sample = frame.name, self.findings.records, self.findings.limits.sample
+        other = known.get(name)
+        if other is not None and (other.score, other.heads, other.channels) != (score, heads, channels):
+            name = f"{name} ({score}, {heads} x {channels})"  # a module with more than one attention
+        if name not in known:
+            known[name] = Record.empty(name, type(frame.module).__name__, score, heads, channels, sample)
+        return known[name]
 
 
 def _first_tensor(output: Any, name: str) -> Tensor:
