@@ -11,7 +11,7 @@ from torch_geometric.nn import GATConv
 import gattn
 from gattn import ops
 from gattn.analysis import MassiveActivations
-from gattn.analysis.massive import OWN, Own
+from gattn.analysis.massive import EXAMINED, OWN, Own
 from gattn.analysis.massive.report import log_ratios
 
 from .massive_cases import HEADS, KINDS, TAPS, Net, batches, examined, ratios, record_of, run
@@ -251,3 +251,21 @@ def test_a_layer_whose_op_reads_more_than_the_layer_means():
     assert (record.heads, record.channels) == (2, 4)
     np.testing.assert_allclose(record.by_graph().numpy(), [ratios(w).max()], rtol=1e-5)
     assert {(c.source, c.target) for c in record.largest} <= set(zip(source.tolist(), target.tolist(), strict=True))
+
+
+def test_no_more_numbers_at_a_time_than_asked_for(monkeypatch):
+    torch.manual_seed(12)
+    model, data, seen = Net(["gatv2", "gt"]).eval(), batches(1)[0], []
+    for score in ("gatv2", "gt"):
+        was = EXAMINED[score]
+
+        def examined(*args, was=was):
+            found = was(*args)
+            seen.append(found.numel())
+            return found
+
+        monkeypatch.setitem(EXAMINED, score, examined)
+    with MassiveActivations(model, chunk=100):
+        run(model, data)
+    assert max(seen) <= 100
+    assert len(seen) > 20
