@@ -13,8 +13,11 @@ Panel = Callable[[Any], None]
 
 def figure(panels: Sequence[Panel], kind: Literal["svg", "png"]) -> bytes:
     """The panels side by side, as a PNG file or as an SVG element to stand in a page."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"Figures need matplotlib ({error}): pip install matplotlib, or gattn[train]") from error
 
     drawing = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(drawing)

@@ -3,6 +3,7 @@
 from gattn.activations import ActivationStats
 from gattn.analysis.conservation import Conservation, conservation, conserved, rebalance_
 from gattn.analysis.gatv2 import GATv2Gradients, gatv2_gradients
+from gattn.analysis.massive import MassiveActivations
 from gattn.analysis.monitor import ConservationMonitor
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Conservation",
     "ConservationMonitor",
     "GATv2Gradients",
+    "MassiveActivations",
     "conservation",
     "conserved",
     "gatv2_gradients",

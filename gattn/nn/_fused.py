@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.nn.aggr import SumAggregation
 from torch_geometric.nn.conv import MessagePassing
 
+from gattn import observers
+
 _log = logging.getLogger("gattn")
 _said: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
@@ -94,7 +96,11 @@ class FusedConv:
                 f"norm=None."
             )
         self._report_fallback(reason)
-        return super().forward(*args)  # type: ignore[misc]  # PyG's layer comes next in the order of resolution
+        forward = super().forward  # type: ignore[misc]  # PyG's layer comes next in the order of resolution
+        if not observers.present:
+            return forward(*args)
+        with observers.message_passing(self):
+            return forward(*args)
 
     def _op_options(self) -> dict[str, Any]:
         return {"dropout_p": self.dropout if self.training else 0.0, "backend": self.backend}

@@ -66,7 +66,7 @@ def activation_stats(
     else:
         found = reference.activation_stats(x, limits, edges)
     largest, median, ratio, sums, counts, extremes = found
-    by_segment = None if segment is None else _largest_by_segment(ratio, segment, segments)
+    by_segment = None if segment is None else largest_by_segment(ratio, segment, segments)
     return ActivationStats._of(
         Rows(largest, median, ratio), by_segment, x.size(1), tuple(map(float, thresholds)), sums, counts, extremes
     )
@@ -113,7 +113,7 @@ def _number_of_segments(segment: Tensor | None, given: int | None) -> int:
     return number
 
 
-def _largest_by_segment(ratio: Tensor, segment: Tensor, segments: int) -> Tensor:
+def largest_by_segment(ratio: Tensor, segment: Tensor, segments: int) -> Tensor:
     """The largest finite ratio of each, NaN for segments without one."""
     known = torch.where(ratio.isfinite(), ratio, -1.0)
     found = known.new_full((segments,), -1.0).scatter_reduce(0, segment.long(), known, "amax")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gattn import observers
 from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.gpu_choice import Case
@@ -81,10 +82,15 @@ def attend(
     settings = with_decay(settings._replace(dropout_p=dropout_p, undropped=undropped), decay)
     if chosen == "reference":
         inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
-        return attention(inputs, settings, graph, seed, edge_divisor(lipschitz, graph))
+        by_edge = edge_divisor(lipschitz, graph)
+        if observers.present:
+            observers.show(inputs, settings, graph, by_edge)
+        return attention(inputs, settings, graph, seed, by_edge)
     check_compiled(lipschitz, chosen)
     maximum = functools.partial(neighbourhood_maximum, backend=chosen)
     inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, maximum)
+    if observers.present:
+        observers.show(inputs, settings, graph)
     groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen in GROUPED else (None, ())
     out, _, alpha, edge = _attention(
         graph.data,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gattn import reference
+from gattn import observers, reference
 from gattn.backends import _C, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
@@ -92,6 +92,8 @@ def gat(
         )
         return pick(results, return_attention)
     check_dropout(dropout_p)
+    if observers.present:
+        observers.show(Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge), Settings("gat", negative_slope), graph)
     out, _, alpha = _gat(
         x.contiguous(),
         a_src,

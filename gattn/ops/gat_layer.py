@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gattn import reference
+from gattn import observers, reference
 from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
@@ -16,6 +16,7 @@ from gattn.ops.gat import gat
 from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.node_terms import node_terms
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
+from gattn.reference.attention import Inputs, Settings
 
 
 def gat_layer(
@@ -84,6 +85,9 @@ def gat_layer(
             return_attention=return_attention,
             backend=backend,
         )
+    if observers.present:
+        a_src, a_dst, _ = node_terms(x.detach(), att_src.detach(), att_dst.detach(), backend=backend)
+        observers.show(Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge), Settings("gat", negative_slope), graph)
     if chosen == "reference":
         result = reference.gat_layer(
             x,

@@ -178,17 +178,8 @@ def attention(
     t = Inputs(*(None if x is None else x.to(wide) for x in inputs[:-1]))._replace(distance=inputs.distance)
     source, target = graph.edge_index
     score = SCORES[settings.score](t, source, target, settings)
-    if t.divisor is not None:
-        score = score / t.divisor[target]
-    if by_edge is not None:
-        score = score / by_edge.to(wide)
-    if settings.score == "gat":
-        score = F.leaky_relu(score, settings.negative_slope)
-    elif settings.score == "gt":
-        score = score.clamp(-settings.clip, settings.clip)
-    if t.distance is not None and t.hop is not None:
-        score = score * decay_mask(t.distance, t.hop, settings.gamma, settings.decay_slope)
-    alpha, sink = _softmax(score, t, target, graph.num_dst, settings.epsilon)
+    score = logits_of(score, t, target, settings, by_edge)
+    alpha, sink = softmax(score, t, target, graph.num_dst, settings.epsilon)
     kept = apply_dropout(alpha, graph, settings.dropout_p, seed)
     out = _sum_values(t, kept, sink, source, target, graph.num_dst, settings)
     return Results(
@@ -198,7 +189,22 @@ def attention(
     )
 
 
-def _softmax(s: Tensor, t: Inputs, target: Tensor, num_dst: int, epsilon: float) -> tuple[Tensor, Tensor | None]:
+def logits_of(score: Tensor, t: Inputs, target: Tensor, settings: Settings, by_edge: Tensor | None) -> Tensor:
+    """What the softmax gets, ``[E, H]``: ``M phi(score / c)``."""
+    if t.divisor is not None:
+        score = score / t.divisor[target]
+    if by_edge is not None:
+        score = score / by_edge.to(score.dtype)
+    if settings.score == "gat":
+        score = F.leaky_relu(score, settings.negative_slope)
+    elif settings.score == "gt":
+        score = score.clamp(-settings.clip, settings.clip)
+    if t.distance is not None and t.hop is not None:
+        score = score * decay_mask(t.distance, t.hop, settings.gamma, settings.decay_slope)
+    return score
+
+
+def softmax(s: Tensor, t: Inputs, target: Tensor, num_dst: int, epsilon: float) -> tuple[Tensor, Tensor | None]:
     """Weights of the edges ``[E, H]`` and of the sink ``[N_dst, H]``."""
     index = target.unsqueeze(1).expand_as(s)
     counted = s.detach()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STUDIES = {
     "lipschitz": "LipschitzNorm: accuracy by depth of GAT, with PairNorm and with LipschitzNorm, and of a transformer",
     "gradformer": "Gradformer: accuracy by depth and training set with decay and without, on graphs and nodes",
+    "massive": "massive activations: largest ratios by layer of graph transformers, trained and not, with bias terms",
     "balance": "balanced initialisation: accuracy and epochs to converge by depth of GATv2",
 }
 

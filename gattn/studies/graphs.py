@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch_geometric import transforms
 from torch_geometric.data import Batch, Data
 
@@ -18,6 +19,8 @@ from gattn.transforms import ShortestPath
 
 #: TU data sets (Morris et al. 2020): classes of graphs, features of nodes.
 TU = ("NCI1", "PROTEINS", "MUTAG")
+#: Molecules with several labels, NaN where one is missing (Wu et al. 2018).
+MOLECULES = "TOX21"
 #: What the nodes' encodings are made of, and their width.
 Encoding = tuple[Literal["random-walk", "laplacian"], int]
 
@@ -29,11 +32,12 @@ _SUBSTITUTE = (
 
 @dataclass(frozen=True)
 class GraphSet:
-    """Graphs with ``distance`` and ``encoding``.
+    """Graphs with ``encoding``, and with ``distance`` if asked for.
 
-    ``in_channels`` are features or categories of nodes, ``edge_channels`` categories of edges (0: not used),
-    ``out_channels`` classes or 1. ``fixed`` are the sizes of training and validation set, if the data set has its own
-    split, in this order. ``note`` is what a report has to say of the data.
+    ``in_channels`` are features or categories of nodes, ``edge_channels`` categories of edges (0: not used), all
+    columns together where there are several; ``out_channels`` classes, labels or 1. ``fixed`` are the sizes of training
+    and validation set, if the data set has its own split, in this order. ``note`` is what a report has to say of the
+    data.
     """
 
     graphs: Sequence[Data]
@@ -73,7 +77,7 @@ def parse_name(dataset: str) -> tuple[str, int]:
         UsageError: There is no such data set.
     """
     name, colon, size = dataset.partition(":")
-    known = {each.lower(): each for each in (*TU, "ZINC", *GENERATED)}
+    known = {each.lower(): each for each in (*TU, "ZINC", MOLECULES, *GENERATED)}
     found = known.get(name.lower())
     if found is None:
         listed = ", ".join(known.values())
@@ -84,8 +88,10 @@ def parse_name(dataset: str) -> tuple[str, int]:
 
 
 @cache
-def graph_set(dataset: str, root: str | None, encoding: Encoding, sample: int = 0) -> GraphSet:
-    """The data set with distances and encodings, made once a process, with progress.
+def graph_set(
+    dataset: str, root: str | None, encoding: Encoding, sample: int = 0, *, distances: bool = True
+) -> GraphSet:
+    """The data set with encodings, and with distances or without, made once a process, with progress.
 
     ``sample`` takes so many graphs of the training set of seed 0 alone, without a split.
 
@@ -96,7 +102,8 @@ def graph_set(dataset: str, root: str | None, encoding: Encoding, sample: int = 
         torch.manual_seed(0)
         name, size = parse_name(dataset)
         found = _load(name, size, root)
-        transform = transforms.Compose([_encode(encoding), ShortestPath()])
+        encode = _encode(encoding)
+        transform = transforms.Compose([encode, ShortestPath()]) if distances else encode
         chosen = found.split(0)[0][:sample] if sample else found.graphs
         with Progress(len(chosen), f"{name} graph") as progress:
             graphs = list(_prepared(chosen, transform, progress))
@@ -106,7 +113,7 @@ def graph_set(dataset: str, root: str | None, encoding: Encoding, sample: int = 
 def _prepared(graphs: Sequence[Data], transform: Any, progress: Progress) -> Iterator[Data]:
     for data in graphs:
         yield transform(data)
-        progress.advance("distances and encodings")
+        progress.advance("encodings")
 
 
 class _DenseLaplacianPE(transforms.AddLaplacianEigenvectorPE):  # type: ignore[misc]  # PyG has no types
@@ -128,13 +135,18 @@ def _load(name: str, size: int, root: str | None) -> GraphSet:
         return _generate(name, size)
     from torch_geometric import datasets
 
-    place = pyg_root(root, "" if name == "ZINC" else "tu", name)
+    place = pyg_root(root, {"ZINC": "", MOLECULES: "molnet"}.get(name, "tu"), name)
     try:
         if name == "ZINC":
             place = next((entry for entry in place.iterdir() if entry.name.lower() == "zinc"), place / "zinc")
             parts = [datasets.ZINC(str(place), subset=True, split=split) for split in ("train", "val", "test")]
+        elif name == MOLECULES:
+            require("rdkit", f"{MOLECULES}, which is made from SMILES,")
+            parts = [datasets.MoleculeNet(str(place), name)]
         else:
             parts = [datasets.TUDataset(str(place), name)]
+    except UsageError:
+        raise
     except Exception as error:  # PyG raises whatever its downloader and its readers do
         raise UsageError(
             f"cannot load {name} under {place}: {type(error).__name__}: {error}. Without a network, put its raw files "
@@ -142,6 +154,8 @@ def _load(name: str, size: int, root: str | None) -> GraphSet:
         ) from error
     if name == "ZINC":
         return _molecules(parts, (place / "atom_types.json").exists())
+    if name == MOLECULES:
+        return _labelled(parts[0])
     graphs = [Data(x=data.x, edge_index=data.edge_index, y=data.y) for data in parts[0]]
     return GraphSet(graphs, parts[0].num_features, parts[0].num_classes)
 
@@ -154,6 +168,30 @@ def _molecules(parts: list[Any], substitute: bool) -> GraphSet:
     ]
     kinds = [1 + max(int(getattr(data, what).max()) for data in graphs) for what in ("x", "edge_attr")]
     return GraphSet(graphs, kinds[0], 1, kinds[1], (len(parts[0]), len(parts[1])), _SUBSTITUTE if substitute else "")
+
+
+def _labelled(part: Any) -> GraphSet:
+    """Columns of categories are numbered on from one to the next; molecules without bonds are left out."""
+    whole = [data for data in part if data.num_edges]
+    first = {what: _columns([getattr(data, what) for data in whole]) for what in ("x", "edge_attr")}
+    graphs = [
+        Data(
+            x=data.x.long() + first["x"][:-1],
+            edge_index=data.edge_index,
+            edge_attr=data.edge_attr.long() + first["edge_attr"][:-1],
+            y=data.y.float(),
+        )
+        for data in whole
+    ]
+    note = f"{len(graphs):,} molecules with bonds of {len(part):,}, split at random."
+    kinds = [int(first[what][-1]) for what in ("x", "edge_attr")]
+    return GraphSet(graphs, kinds[0], graphs[0].y.size(1), kinds[1], note=note)
+
+
+def _columns(attributes: list[Tensor]) -> Tensor:
+    """Where the categories of every column begin, and how many there are."""
+    most = torch.stack([attribute.amax(0) for attribute in attributes]).amax(0).long() + 1
+    return torch.cat([most.new_zeros(1), most.cumsum(0)])
 
 
 def _generate(name: str, size: int) -> GraphSet:

@@ -1,0 +1,101 @@
+"""One attention of one layer, added to what is kept of the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from gattn.activations import Rows
+from gattn.analysis.massive import activations, carriers
+from gattn.analysis.massive.carriers import Carrier
+from gattn.analysis.massive.own import Own
+from gattn.analysis.massive.record import LISTED, Edges, Limits, Record
+from gattn.observers import Attended
+from gattn.ops.activation_stats import largest_by_segment
+
+
+@torch.no_grad()
+def examine(
+    record: Record, attended: Attended, own: Own | None, edges: Edges, taps: Collection[str], limits: Limits
+) -> None:
+    """Counts everything that is wanted of the attention, ``limits.chunk`` numbers of its activations at a time."""
+    record.calls += 1
+    ratios, massive, scores = [], [], []
+    for part, x, score in activations.chunks(attended, own, limits.chunk):
+        if "activations" in taps:
+            found = _activations(record, x.flatten(1), part, edges, limits)
+            ratios.append(found[0])
+            massive.append(found[1])
+        if "logits" in taps or "attention" in taps:
+            scores.append(score)
+    if ratios:
+        _by_edge(record, torch.cat(ratios), torch.cat(massive), edges)
+    if scores:
+        s = activations.logits(attended, torch.cat(scores))
+        if "logits" in taps:
+            record.count("logits", s, limits)
+        if "attention" in taps:
+            record.count("attention", activations.weights(attended, s), limits)
+
+
+def _activations(record: Record, x: Tensor, part: slice, edges: Edges, limits: Limits) -> tuple[Tensor, Tensor]:
+    """Ratio and number of massive activations of the edges ``part`` with activations ``x`` ``[e, D]``, on the CPU."""
+    rows = record.count("activations", x, limits).rows
+    assert rows is not None
+    heavy = (rows.ratio.isfinite() & (rows.ratio.double() > limits.threshold)).nonzero().flatten()
+    above = _ratios(x, rows, heavy).double() > limits.threshold
+    record.features += above.sum(0).cpu()
+    massive = torch.zeros(len(x), dtype=torch.int64)
+    massive[heavy.cpu()] = above.sum(1).cpu()
+    _list_largest(record, x, rows, part.start, edges)
+
+    ratio, place = rows.ratio.cpu(), record.maxima.chosen(len(x))
+    record.maxima = record.maxima.extend(place, ratio[place].unsqueeze(1), len(x))
+    place = record.ratios.chosen(len(x))
+    record.ratios = record.ratios.extend(place, _ratios(x, rows, place.to(x.device)), len(x))
+    return ratio, massive
+
+
+def _ratios(x: Tensor, rows: Rows, place: Tensor) -> Tensor:
+    return x[place].abs() / rows.median[place].unsqueeze(1)
+
+
+def _list_largest(record: Record, x: Tensor, rows: Rows, start: int, edges: Edges) -> None:
+    known = torch.where(rows.ratio.isfinite(), rows.ratio, -1.0)
+    ratio, place = known.sort(descending=True, stable=True)
+    full = len(record.largest) == LISTED
+    floor = record.largest[-1].ratio if full else -1.0
+    wanted = (ratio[:LISTED] > floor).sum()
+    place = place[: int(wanted)]
+    column = x[place].abs().max(1).indices
+    numbers = (rows.ratio[place], rows.largest[place], column, place + start)
+    found = [_carrier(record, edges, *each) for each in zip(*(n.tolist() for n in numbers), strict=True)]
+    record.largest = carriers.largest(record.largest, found, LISTED)
+
+
+def _carrier(record: Record, edges: Edges, ratio: float, magnitude: float, column: int, edge: int) -> Carrier:
+    head, channel = divmod(column, record.channels)
+    source, target = edges.ends[:, edge].tolist()
+    types = edges.classes.get("type")
+    return Carrier(
+        ratio=ratio,
+        magnitude=magnitude,
+        head=head,
+        channel=channel,
+        graph=edges.first_graph + int(edges.graph[edge]),
+        source=source,
+        target=target,
+        type=None if types is None else types[1][int(types[0][edge])],
+    )
+
+
+def _by_edge(record: Record, ratio: Tensor, massive: Tensor, edges: Edges) -> None:
+    """What goes by the edge: the largest of every graph, and carriers by class."""
+    found = largest_by_segment(ratio, edges.graph, edges.graphs)
+    known = record.graph_ratio.get(edges.batch)
+    record.graph_ratio[edges.batch] = found if known is None else torch.fmax(known, found)
+    for name, (kind, names) in edges.classes.items():
+        table = carriers.tabulate(kind, names, ratio, massive)
+        record.tables[name] = carriers.merge(record.tables.get(name, {}), table)
