@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from gattn.bench.gpu.task import Context
+from gattn.bench.ragged.batches import Batch
+from gattn.bench.ragged.contenders import Forward, compiled, flex, padded
 from torch import Tensor
 
 from gattn import ops, reference
 
-GAMMA, SLOPE = 0.6, 0.0
+GAMMA = 0.6
 #: Pairs without a path, as Gradformer marks them.
 UNREACHABLE = 510
 
@@ -77,11 +77,13 @@ class Problem:
         leaves = {name: x.requires_grad_() for name, x in (("q", q), ("k", k), ("v", v), ("hop", hop))}
         return Problem(case, ptr.to(device), distance.to(device), leaves, grad_out)
 
-    @cached_property
-    def bounds(self) -> list[int]:
-        """``ptr`` on the host."""
-        found: list[int] = self.ptr.tolist()
-        return found
+    @property
+    def batch(self) -> Batch:
+        return Batch(self.case.name, self.case.name, GAMMA, self.ptr, self.distance)
+
+    @property
+    def dropout_p(self) -> float:
+        return self.case.dropout_p
 
     def step(self, forward: Callable[..., Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Output and gradients of ``forward(q, k, v, hop)``; all computed in ``dtype``, if one is given."""
@@ -93,85 +95,17 @@ class Problem:
         return {"out": out.detach(), **{f"grad {name}": x for name, x in zip(leaves, grads, strict=True)}}
 
 
-Forward = Callable[..., Tensor]
-
-
 def by_gattn(problem: Problem, backend: str | None) -> Forward:
     """The op; ``"reference"`` is what the others are compared with."""
     case, dropout = problem.case, {"dropout_p": problem.case.dropout_p, "seed": 3}
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
-        decay = {"distance": problem.distance, "hop": hop, "gamma": GAMMA, "slope": SLOPE}
+        decay = {"distance": problem.distance, "hop": hop, "gamma": GAMMA}
         if backend == "reference":
             return reference.ragged_attention(q, k, v, problem.ptr, **decay, **dropout)
         return ops.ragged_attention(q, k, v, problem.ptr, **decay, **dropout, backend=backend)
 
     forward.__name__ = f"{case.name} on {backend}"
-    return forward
-
-
-def _decay(distance: Tensor, hop: Tensor) -> Tensor:
-    return torch.exp(math.log(GAMMA) * F.leaky_relu(distance - hop, SLOPE))
-
-
-def padded(problem: Problem) -> Forward:
-    """As graph transformers do it: dense, padded to the largest graph, scores and weights in memory."""
-    bounds, device = problem.bounds, problem.ptr.device
-    sizes = problem.ptr.diff()
-    graphs, most = len(sizes), max(end - begin for begin, end in pairwise(bounds))
-    row = torch.arange(most, device=device) < sizes.unsqueeze(1)  # [B, n]
-    place = row.flatten().nonzero().squeeze(1)
-    pair = row.unsqueeze(1) & row.unsqueeze(2)
-    distance = torch.zeros(pair.shape, dtype=torch.int16, device=device).masked_scatter_(pair, problem.distance)
-    p = problem.case.dropout_p
-
-    def dense(x: Tensor) -> Tensor:
-        """``[B, H, n, C]``"""
-        spread = x.new_zeros(graphs * most, *x.shape[1:]).index_copy(0, place, x)
-        return spread.view(graphs, most, *x.shape[1:]).transpose(1, 2)
-
-    def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
-        score = dense(q) @ dense(k).mT * q.shape[-1] ** -0.5
-        score = score * _decay(distance.unsqueeze(1), hop.view(-1, 1, 1)).to(score.dtype)
-        weight = score.masked_fill(~row[:, None, None], -math.inf).softmax(-1)
-        out = F.dropout(weight, p) @ dense(v)
-        return out.transpose(1, 2).flatten(0, 1).index_select(0, place)
-
-    return forward
-
-
-def padded_compiled(problem: Problem) -> Forward:
-    """:func:`padded` under ``torch.compile``."""
-    torch._dynamo.reset()  # else another batch's sizes make shapes dynamic, which is slower
-    return torch.compile(padded(problem))
-
-
-def flex(problem: Problem) -> Forward:
-    """FlexAttention over all nodes in a row, with a mask of blocks that leaves other graphs out. Without dropout."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    torch._dynamo.reset()
-    sizes = problem.ptr.diff()
-    graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-    begin, size = problem.ptr[graph], sizes[graph]
-    first = (sizes.square().cumsum(0) - sizes.square())[graph]
-    nodes, distance = len(graph), problem.distance
-
-    def same(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return graph[i] == graph[j]
-
-    mask = create_block_mask(same, None, None, nodes, nodes, device=str(graph.device))
-    kernel = torch.compile(flex_attention, dynamic=False)
-
-    def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
-        def decayed(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            # Blocks at the edges of graphs have pairs of two of them.
-            at = torch.where(graph[i] == graph[j], first[i] + (i - begin[i]) * size[i] + j - begin[i], 0)
-            return score * torch.exp(math.log(GAMMA) * F.relu(distance[at] - hop[head]))
-
-        out = kernel(*(x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)), score_mod=decayed, block_mask=mask)
-        return out.squeeze(0).transpose(0, 1)
-
     return forward
 
 
@@ -182,7 +116,7 @@ def rivals(case: BatchCase, context: Context) -> dict[str, Callable[[Problem], F
     """Who computes the case beside gattn; what is compiled, not in a dry run."""
     found: dict[str, Callable[[Problem], Forward]] = {"padded": padded}
     if not context.dry:
-        found["padded-compile"] = padded_compiled
+        found["padded-compile"] = compiled
         if not case.dropout_p:
             found["flex"] = flex
     return found

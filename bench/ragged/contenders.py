@@ -5,21 +5,30 @@ What depends on the batch alone and a data loader can prepare (padded distances,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from gattn.bench.ragged.batches import Batch
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from torch_geometric.utils import to_dense_batch
 
 from gattn import ops
 from gattn.ops.ragged_sparse import cutoff_of
 
 HOP = 5.0  # Gradformer's initial value
+
+
+class Question(Protocol):
+    """What the other forms are made for, on the device of its batch."""
+
+    @property
+    def batch(self) -> Batch: ...
+
+    @property
+    def dropout_p(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -66,59 +75,63 @@ def sparse(problem: Problem) -> Forward:
     return forward
 
 
-def padded(problem: Problem) -> Forward:
-    """As Gradformer's program computes it: every graph filled up to the largest, keys beyond its own masked out."""
-    batch, heads = problem.batch, problem.leaves[0].shape[1]
-    sizes, most = batch.sizes, max(batch.sizes)
-    owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    distance, first = torch.zeros(len(sizes), most, most), 0
-    for graph, n in enumerate(sizes):
-        distance[graph, :n, :n] = batch.distance[first : first + n * n].view(n, n)
-        first += n * n
+def padded(problem: Question) -> Forward:
+    """As graph transformers do it: dense, filled up to the largest graph, scores and weights in memory."""
+    batch, p = problem.batch, problem.dropout_p
+    sizes = batch.ptr.diff()
+    graphs, most, device = len(sizes), max(batch.sizes), sizes.device
+    row = torch.arange(most, device=device) < sizes.unsqueeze(1)  # [B, n]
+    place = row.flatten().nonzero().squeeze(1)
+    pair = row.unsqueeze(1) & row.unsqueeze(2)
+    distance = torch.zeros(pair.shape, dtype=torch.int16, device=device).masked_scatter_(pair, batch.distance)
+
+    def dense(x: Tensor) -> Tensor:
+        """``[B, H, n, C]``"""
+        spread = x.new_zeros(graphs * most, *x.shape[1:]).index_copy(0, place, x)
+        return spread.view(graphs, most, *x.shape[1:]).transpose(1, 2)
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
-        rows = (to_dense_batch(x.flatten(1), owner, max_num_nodes=most, batch_size=len(sizes)) for x in (q, k, v))
-        dense, (mask, *_) = zip(*rows, strict=True)
-        queries, keys, values = (
-            x.view(len(sizes), most, heads, -1).transpose(1, 2).reshape(len(sizes) * heads, most, -1) for x in dense
-        )
-        score = torch.bmm(queries * queries.size(-1) ** -0.5, keys.mT)
-        decay = batch.gamma ** torch.relu(distance.to(q.dtype).unsqueeze(1) - hop.view(1, -1, 1, 1))
-        score = score.view(len(sizes), heads, most, most) * decay
-        score = score.masked_fill(~mask.view(len(sizes), 1, 1, most), float("-inf"))
-        weight = F.dropout(score.softmax(-1), problem.dropout_p)
-        out = torch.bmm(weight.flatten(0, 1), values).view(len(sizes), heads, most, -1)
-        return out.transpose(1, 2)[mask]
+        score = dense(q) @ dense(k).mT * q.shape[-1] ** -0.5
+        decay = batch.gamma ** F.relu(distance.unsqueeze(1) - hop.view(-1, 1, 1))
+        score = (score * decay.to(score.dtype)).masked_fill(~row[:, None, None], -math.inf)
+        out = F.dropout(score.softmax(-1), p) @ dense(v)
+        return out.transpose(1, 2).flatten(0, 1).index_select(0, place)
 
     return forward
 
 
-def compiled(problem: Problem) -> Forward:
-    return torch.compile(padded(problem), dynamic=False)  # type: ignore[no-any-return]
+def compiled(problem: Question) -> Forward:
+    """:func:`padded` under ``torch.compile``."""
+    torch._dynamo.reset()  # else another batch's sizes make shapes dynamic, which is slower
+    return torch.compile(padded(problem), dynamic=False)
 
 
-def flex(problem: Problem) -> Forward:
-    """All graphs as one sequence in which nodes attend to their own graph's; distances by the pair's place."""
-    batch = problem.batch
-    sizes = torch.tensor(batch.sizes)
-    owner = torch.arange(len(sizes)).repeat_interleave(sizes)
-    pairs = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.square().cumsum(0)])
-    place = pairs[owner] + (torch.arange(batch.nodes) - batch.ptr[owner]) * sizes[owner] - batch.ptr[owner]
-    last, distance = len(batch.distance) - 1, batch.distance.float()
+def flex(problem: Question) -> Forward:
+    """FlexAttention over all nodes in a row, with a mask of blocks that leaves other graphs out. Without dropout."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    def same_graph(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return owner[query] == owner[key]
+    torch._dynamo.reset()
+    batch, sizes = problem.batch, problem.batch.ptr.diff()
+    graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+    begin, size = batch.ptr[graph], sizes[graph]
+    first = (sizes.square().cumsum(0) - sizes.square())[graph]
+    distance = batch.distance
 
-    mask = create_block_mask(same_graph, None, None, batch.nodes, batch.nodes, device="cpu")
+    def same(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return graph[i] == graph[j]
+
+    mask = create_block_mask(same, None, None, len(graph), len(graph), device=str(graph.device))
     attend: Any = torch.compile(flex_attention, dynamic=False)
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:
-        def decay(score: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            far = distance[(place[query] + key).clamp(0, last)]
-            return score * batch.gamma ** torch.relu(far - hop[h])
+        def decay(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            # Blocks at the edges of graphs have pairs of two of them.
+            at = torch.where(graph[i] == graph[j], first[i] + (i - begin[i]) * size[i] + j - begin[i], 0)
+            return score * batch.gamma ** F.relu(distance[at] - hop[h])
 
         rows = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-        return attend(*rows, score_mod=decay, block_mask=mask).squeeze(0).transpose(0, 1)  # type: ignore[no-any-return]
+        out: Tensor = attend(*rows, score_mod=decay, block_mask=mask)
+        return out.squeeze(0).transpose(0, 1)
 
     return forward
 
