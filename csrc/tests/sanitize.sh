@@ -25,14 +25,24 @@ build() { # NAME SANITIZERS [OPTION...]
   cmake --build "build/$1" --parallel "$(nproc)"
 }
 
+# The tests hardly use more than one core: they run while the next build does.
+running=()
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+run() { # NAME THREADS: in the background
+  "build/$1/gattn_driver" "$2" &
+  running+=($!)
+}
+
 build asan address,undefined,float-cast-overflow
 must_stop asan read 'AddressSanitizer: heap-buffer-overflow'
 must_stop asan overflow 'signed integer overflow'
 for isa in $(build/asan/gattn_driver --isas); do
-  GATTN_CPU_ISA=$isa build/asan/gattn_driver 3 # each case is run on one thread too, and compared
+  GATTN_CPU_ISA=$isa run asan 3 # each case is run on one thread too, and compared
 done
 
 # One instruction set: they share every line that meets another thread.
 build tsan thread -DGATTN_VECTOR_ISAS=OFF
 must_stop tsan race 'ThreadSanitizer: data race'
-build/tsan/gattn_driver 4
+run tsan 4
+
+for process in "${running[@]}"; do wait "$process"; done
