@@ -18,6 +18,7 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", _C.isas())
 def test_instruction_set(isa: str) -> None:
     """MALLOC_PERTURB_ fills all fresh memory, the kernels' own too, with huge numbers: nothing may read them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 from pathlib import Path
@@ -18,6 +19,7 @@ from gattn.studies.depth import depth_table
 from gattn.studies.nodes import node_data
 from gattn.studies.plan import grid_keys
 
+#: Studies of accuracy; what ``massive`` finds is in test_massive.py.
 TINY = {
     "lipschitz": ["--datasets", "karate", "--missings", "0", "100", "--depths", "2", "3", "--epochs", "4", "--models"],
     "balance": ["--datasets", "karate", "--depths", "2", "4", "--epochs", "6", "--inits"],
@@ -54,7 +56,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TINY)
 def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _study(name, tmp_path / "s", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -75,7 +77,7 @@ def test_a_study_fills_its_grid_and_reports_it(name: str, tmp_path: Path, capsys
     assert '"lr":' in page
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TINY)
 def test_results_are_published(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
     assert _study(name, tmp_path / "s", "--publish", str(tmp_path / "docs")) == 0
@@ -98,6 +100,10 @@ def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Pa
         assert all(result["test_accuracy"] > 0.85 for result in results)
     elif name == "gradformer":
         assert {result["model"]: result["val"] for result in results} == {"gradformer": 1.0, "gps": 1.0}
+    elif name == "massive":
+        assert len(results) == 6
+        assert all(result["loss"] < math.log(2) for result in results), "training graphs: no better than chance"
+        assert all(1 < ratio < math.inf for result in results for ratio in result["largest_ratio"])
     else:
         loss = {(result["init"], result["depth"]): result["loss"] for result in results}
         assert all(loss[init, 8] < 0.7 * loss["xavier", 8] for init in balance.INITS if init != "xavier")
@@ -119,7 +125,7 @@ class Steps:
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("epoch", ["middle", "last"])
 def test_an_interrupted_study_goes_on_where_it_was(
     name: str, epoch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,7 +162,7 @@ def test_a_run_that_was_begun_comes_first_whatever_the_grid_is_now(
     assert steps.count == 3 * 3 * 2 * 6
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TINY)
 def test_a_run_that_diverges_shows_in_the_report(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _study(name, tmp_path / "s", "--lr", "1e30", "--json") == 0
     printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
