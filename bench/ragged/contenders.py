@@ -16,7 +16,6 @@ from gattn.bench.ragged.batches import Batch
 from torch import Tensor
 
 from gattn import ops
-from gattn.ops.ragged_sparse import cutoff_of
 
 HOP = 5.0  # Gradformer's initial value
 
@@ -66,7 +65,7 @@ def gattn(problem: Problem, backend: str | None = None) -> Forward:
 def sparse(problem: Problem) -> Forward:
     """By near pairs, found before the clock as they serve every layer."""
     batch = problem.batch
-    near = ops.near_pairs(batch.distance, batch.ptr, cutoff_of(problem.leaves[3], batch.gamma))
+    near = ops.near_pairs(batch.distance, batch.ptr, ops.near_cutoff(problem.leaves[3], batch.gamma))
     options: dict[str, Any] = {"gamma": batch.gamma, "method": "sparse", "near": near}
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from gattn.ops.gat_layer import gat_layer
 from gattn.ops.gatv2 import gatv2
 from gattn.ops.gt import gt
 from gattn.ops.ragged_attention import ragged_attention
-from gattn.ops.ragged_sparse import NearPairs, near_pairs
+from gattn.ops.ragged_sparse import NearPairs, near_cutoff, near_pairs
 from gattn.ops.shortest_path import shortest_path
 from gattn.reference.dropout import dropout_mask
 
@@ -23,6 +23,7 @@ __all__ = [
     "gat_layer",
     "gatv2",
     "gt",
+    "near_cutoff",
     "near_pairs",
     "ragged_attention",
     "shortest_path",

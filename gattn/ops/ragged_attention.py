@@ -69,10 +69,10 @@ def ragged_attention(
         method: ``"sparse"`` computes pairs whose decay is above ``tolerance`` one by one, and all others, whose weight
             is that of a score of 0, together: the same result but for what a tolerance means, for far fewer products
             where graphs are large and decay is quick. It stores numbers for every near pair and head, and takes no
-            dropout. It is slower unless few pairs are near: see docs/design.md.
+            dropout. It is slower unless few pairs are near: see docs/gradformer.md.
         tolerance: Of ``method="sparse"``: decays up to it count as 0; by default half an ulp of 1.
         near: The pairs to take one by one (:func:`gattn.ops.near_pairs`), where they are used more than once; else they
-            are looked for at every call.
+            are looked for at every call. Goes with ``method="sparse"``, as ``tolerance`` does.
         backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
@@ -89,8 +89,8 @@ def ragged_attention(
     hop = check_distance(distance, hop, q)
     check_ptr(ptr, q, distance)
     check_negative(distance)
-    if method != "dense":
-        check_method(method, distance, dropout_p)
+    check_method(method, distance, dropout_p, tolerance, near)
+    if method == "sparse":
         assert distance is not None
         assert hop is not None
         near = find_near(distance, ptr, hop, gamma, tolerance, near)

@@ -36,9 +36,7 @@ def check_ptr(ptr: Tensor, q: Tensor, distance: Tensor | None) -> None:
     Looks at a tensor once, as long as it is not changed in place: on a GPU it has to wait for the answer. A compiled
     program raises RuntimeError while it runs.
     """
-    if ptr.dim() != 1 or ptr.shape[0] < 1:
-        raise ValueError(f"Expected 'ptr' to have shape [graphs + 1] (got {list(ptr.shape)}).")
-    _check_dtype("ptr", ptr, (torch.int32, torch.int64))
+    _check_ptr_form(ptr)
     _check_device("ptr", ptr, q)
     if torch.compiler.is_compiling():
         return _assert_while_running(ptr, q, distance)
@@ -52,10 +50,7 @@ def check_ptr(ptr: Tensor, q: Tensor, distance: Tensor | None) -> None:
         if keeps_version:
             _seen[ptr] = (ptr._version, nodes, pairs)
     if distance is not None and distance.shape[0] != pairs:
-        raise ValueError(
-            f"Expected 'distance' to have shape [{pairs}], n * n numbers for a graph of n nodes, row by row (got "
-            f"{list(distance.shape)})."
-        )
+        raise _wrong_pairs(distance, pairs)
 
 
 def check_distance(distance: Tensor | None, hop: Tensor | None, q: Tensor) -> Tensor | None:
@@ -78,6 +73,17 @@ def check_distance(distance: Tensor | None, hop: Tensor | None, q: Tensor) -> Te
     _check_dtype("hop", hop, (q.dtype, wide))
     _check_device("hop", hop, q)
     return hop.to(wide)
+
+
+def check_pairs(distance: Tensor, ptr: Tensor) -> None:
+    """Raises unless ``distance`` is the packed pairs of the graphs of ``ptr``, in integers."""
+    _check_ptr_form(ptr)
+    _check_dtype("distance", distance, DISTANCES)
+    if distance.device != ptr.device:
+        raise ValueError(f"Expected 'distance' on the device of 'ptr', '{ptr.device}' (got '{distance.device}').")
+    pairs = _count_pairs(ptr, int(ptr[-1]))
+    if distance.shape != (pairs,):
+        raise _wrong_pairs(distance, pairs)
 
 
 def check_negative(distance: Tensor | None) -> None:
@@ -119,6 +125,19 @@ def _count_pairs(ptr: Tensor, nodes: int) -> int:
     if bounds[-1] != nodes:
         raise ValueError(f"Expected 'ptr' to end with the number of nodes, {nodes} (got {bounds[-1]}).")
     return sum(size * size for size in sizes)
+
+
+def _check_ptr_form(ptr: Tensor) -> None:
+    if ptr.dim() != 1 or ptr.shape[0] < 1:
+        raise ValueError(f"Expected 'ptr' to have shape [graphs + 1] (got {list(ptr.shape)}).")
+    _check_dtype("ptr", ptr, (torch.int32, torch.int64))
+
+
+def _wrong_pairs(distance: Tensor, pairs: int) -> ValueError:
+    return ValueError(
+        f"Expected 'distance' to have shape [{pairs}], n * n numbers for a graph of n nodes, row by row (got "
+        f"{list(distance.shape)})."
+    )
 
 
 def _check_dtype(name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:

@@ -20,6 +20,7 @@ from gattn.graph import Graph
 from gattn.modifiers import Decay, Sink
 from gattn.ops.dot import dot
 from gattn.ops.gat import gat
+from gattn.ops.ragged_checks import check_pairs
 from gattn.reference.dropout import accumulate_dtype
 
 
@@ -39,20 +40,17 @@ def near_pairs(distance: Tensor, ptr: Tensor, cutoff: int) -> NearPairs:
     Args:
         distance: Packed as :func:`gattn.ops.ragged_attention` takes it.
         ptr: ``[B + 1]``.
-        cutoff: At least what :func:`cutoff_of` says.
+        cutoff: At least what :func:`near_cutoff` says.
 
     Raises:
-        ValueError: ``distance`` does not have ``n * n`` numbers for a graph of ``n`` nodes.
+        TypeError: A dtype does not fit.
+        ValueError: ``ptr`` goes down, or ``distance`` does not have ``n * n`` numbers for a graph of ``n`` nodes.
     """
+    check_pairs(distance, ptr)
     bounds = ptr.long()
     sizes, nodes = bounds.diff(), int(bounds[-1])
     of_node = sizes.repeat_interleave(sizes, output_size=nodes)  # pairs in the row of every query
     row_end = of_node.cumsum(0)
-    if distance.shape != (int(row_end[-1]) if nodes else 0,):
-        raise ValueError(
-            f"Expected 'distance' to have shape [{int(row_end[-1]) if nodes else 0}], n * n numbers for a graph of n "
-            f"nodes (got {list(distance.shape)})."
-        )
     place = (distance <= min(cutoff, torch.iinfo(distance.dtype).max)).nonzero().flatten()
     query = torch.searchsorted(row_end, place, right=True)
     first = bounds[:-1].repeat_interleave(sizes, output_size=nodes)
@@ -61,10 +59,17 @@ def near_pairs(distance: Tensor, ptr: Tensor, cutoff: int) -> NearPairs:
     return NearPairs(graph, distance[place], cutoff)
 
 
-def cutoff_of(hop: Tensor, gamma: float, tolerance: float | None = None) -> int:
+def near_cutoff(hop: Tensor, gamma: float, tolerance: float | None = None) -> int:
     """The largest distance whose decay is above ``tolerance`` in some head, -1 for none.
 
-    By default half an ulp of 1 in the accumulate dtype: the exponential of a score as small is 1 but for rounding.
+    Args:
+        hop: ``[H]``, floating.
+        gamma: Base of the decay, in (0, 1).
+        tolerance: By default half an ulp of 1 in the accumulate dtype: the exponential of a score as small is 1 but
+            for rounding.
+
+    Raises:
+        ValueError: A number is out of its range, or no distance is far.
     """
     if tolerance is None:
         tolerance = torch.finfo(accumulate_dtype(hop.dtype)).eps / 2
@@ -78,10 +83,17 @@ def cutoff_of(hop: Tensor, gamma: float, tolerance: float | None = None) -> int:
     return max(-1, math.floor(largest + math.log(tolerance) / math.log(gamma)))
 
 
-def check_method(method: str, distance: Tensor | None, dropout_p: float) -> None:
-    """Raises ValueError unless ``method`` is ``"sparse"`` and can be used."""
-    if method != "sparse":
+def check_method(
+    method: str, distance: Tensor | None, dropout_p: float, tolerance: float | None, near: NearPairs | None
+) -> None:
+    """Raises ValueError unless ``method`` is known and can be used with the other arguments."""
+    if method not in ("dense", "sparse"):
         raise ValueError(f"Expected 'method' to be 'dense' or 'sparse' (got {method!r}).")
+    if method == "dense":
+        for name, given in (("tolerance", tolerance), ("near", near)):
+            if given is not None:
+                raise ValueError(f"Expected '{name}' with method 'sparse' alone (got it with 'dense').")
+        return
     if distance is None:
         raise ValueError("Expected 'distance' with method 'sparse' (got None): without a decay no pair is far.")
     if dropout_p:
@@ -92,7 +104,7 @@ def find_near(
     distance: Tensor, ptr: Tensor, hop: Tensor, gamma: float, tolerance: float | None, near: NearPairs | None
 ) -> NearPairs:
     """The pairs to take one by one: those given, if there are enough of them, else as few as the tolerance allows."""
-    cutoff = cutoff_of(hop, gamma, tolerance)
+    cutoff = near_cutoff(hop, gamma, tolerance)
     if near is None:
         return near_pairs(distance, ptr, cutoff)
     if near.cutoff < cutoff:
@@ -142,8 +154,8 @@ def sparse_attention(
     tail = 1 - out.new_zeros(nodes, heads).index_add(0, target, alpha)
     # The values of far keys: those of the graph less those of near keys, by their mean.
     mean = gat(values, values.new_zeros(nodes, heads), None, graph, backend=backend)
-    whole = values.new_zeros(len(sizes), *values.shape[1:]).index_add(0, owner, values)[owner]
-    far = (whole - found.view(-1, 1, 1) * mean) / missing.clamp(min=1).view(-1, 1, 1)
+    total = values.new_zeros(len(sizes), *values.shape[1:]).index_add(0, owner, values)[owner]
+    far = (total - found.view(-1, 1, 1) * mean) / missing.clamp(min=1).view(-1, 1, 1)
     tail = torch.where(missing.unsqueeze(1) > 0, tail, 0)
-    whole_out: Tensor = out + tail.unsqueeze(-1) * far
-    return whole_out.to(q.dtype)
+    of_all: Tensor = out + tail.unsqueeze(-1) * far
+    return of_all.to(q.dtype)

@@ -186,8 +186,8 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 f"Features {'scaled to rows of sum 1' if scaled else 'as they are'}. "
                 f"Test accuracy in per cent at the epoch of the best validation; epochs until the training loss is "
                 f"below {protocol['converged']:g} (at most {protocol['epochs']}); the largest change of an invariant "
-                f"of the conservation law during training; milliseconds an epoch. Mean and standard deviation of "
-                f"{len(seeds)} seed(s).",
+                f"of the conservation law during training; the median milliseconds of an epoch. Mean and standard "
+                f"deviation of {len(seeds)} seed(s).",
                 [
                     depth_table(lines, "test_accuracy", percent, {}),
                     depth_table(lines, "epochs", _number, {}),

@@ -64,10 +64,10 @@ def _by_depth(dataset: str, fraction: int, protocol: dict[str, Any], results: li
         tables.append(hops)
     return Section(
         f"{dataset}, {fraction} % of the training graphs" if fraction < 100 else dataset,
-        f"{_metric_text(metric.label)} at the epoch of the best validation, milliseconds an epoch of training and "
-        f"validation{', and the learned hops' if tables else ''}: mean and standard deviation of {seeds} seed(s); "
-        f"{graphs:,} training graphs. In italics what others report: published, and single runs of the released "
-        f"program by a third party. {setting.describe(protocol)} {results[0]['note']}".rstrip(),
+        f"{_metric_text(metric.label)} at the epoch of the best validation, the median milliseconds of an epoch of "
+        f"training and validation{', and the learned hops' if tables else ''}: mean and standard deviation of {seeds} "
+        f"seed(s); {graphs:,} training graphs. In italics what others report: published, and single runs of the "
+        f"released program by a third party. {setting.describe(protocol)} {results[0]['note']}".rstrip(),
         [
             depth_table(lines, "test", metric.show, others),
             depth_table(lines, "ms_per_epoch", lambda mean, _: f"{mean:.0f}", {}),

@@ -199,8 +199,8 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 f"{dataset}, {missing} % of the features missing",
                 f"Features {'scaled to rows of sum 1' if protocol['normalize'] else 'as they are'}. "
                 f"Test accuracy in per cent after the last epoch, mean and standard deviation of {len(seeds)} seed(s), "
-                f"and milliseconds a training epoch. Dashed and in italics: published (5 runs; Cora's curves are read "
-                f"off a figure).",
+                f"and the median milliseconds of a training epoch. Dashed and in italics: published (5 runs; Cora's "
+                f"curves are read off a figure).",
                 [
                     depth_table(lines, "test_accuracy", percent, {"published": published}),
                     depth_table(lines, "ms_per_epoch", lambda mean, _: f"{mean:.1f}", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,6 @@ class Loop:
 
     Attributes:
         epoch: Epochs done.
-        seconds: Time that they took.
         text: A word on how the run stands, for the progress.
     """
 
@@ -38,12 +38,13 @@ class Loop:
     ) -> None:
         self.run, self._folder, self._progress, self._interrupt = run, folder, progress, interrupt
         self._checkpoint = checkpoint
-        self.epoch, self.seconds, self.text = 0, 0.0, ""
+        self._seconds: list[float] = []
+        self.epoch, self.text = 0, ""
 
     @property
     def ms_per_epoch(self) -> float:
-        """Of the epochs done; 0 if there are none."""
-        return self.seconds / max(1, self.epoch) * 1e3
+        """The median of the epochs done, since what else a machine does in hours must not count; 0 without epochs."""
+        return statistics.median(self._seconds) * 1e3 if self._seconds else 0.0
 
     def epochs(self, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> Iterator[int]:
         """The numbers of the epochs to do, in order.
@@ -63,7 +64,7 @@ class Loop:
         while self.epoch < self.run.epochs:
             started = time.perf_counter()
             yield self.epoch
-            self.seconds += time.perf_counter() - started
+            self._seconds.append(time.perf_counter() - started)
             self.epoch += 1
             self._progress.advance(f"{self.run.name}: {self.text}", self.run.epoch_cost)
             stop = self._interrupt.signal
@@ -83,7 +84,7 @@ class Loop:
             {
                 "key": self.run.key,
                 "epoch": self.epoch,
-                "seconds": self.seconds,
+                "seconds": self._seconds,
                 "record": record,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -94,7 +95,7 @@ class Loop:
     def _restore(
         self, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]
     ) -> None:
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.epoch, self._seconds = state["epoch"], state["seconds"]
         record.update(state["record"])
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -54,5 +55,9 @@ def _cached_copy(family: str, name: str) -> Path:
                     place = copy / file.relative_to(source)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, place)
-            copy.rename(cache / source.name)
+            try:
+                copy.rename(cache / source.name)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:  # otherwise another process has made the same copy meanwhile
+                    raise
     return cache

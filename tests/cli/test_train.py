@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,25 @@ def test_pyg_data(data_copy, family, name, nodes, classes, tmp_path, monkeypatch
     assert list((tmp_path / "gattn" / "data" / family).rglob("processed"))
     for place in (root, tmp_path / "gattn" / "data"):  # the family's folder, and the one above
         assert torch.equal(load(Config(dataset=name, root=str(place))).edge_index, data.edge_index)
+
+
+def test_two_processes_copy_at_once(tmp_path, monkeypatch):
+    from gattn.train import roots
+
+    raw = tmp_path / "shared" / "webkb" / "Texas" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "edges.txt").write_text("0 1")
+    monkeypatch.setenv("GATTN_DATA", str(tmp_path / "shared"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = tmp_path / "cache" / "gattn" / "data" / "webkb" / "Texas"
+
+    def say(_: str) -> None:  # by now the copy was found to be missing
+        shutil.copytree(raw.parent, made)
+
+    monkeypatch.setattr(roots, "say", say)
+    assert roots.pyg_root(None, "webkb", "texas") == made.parent
+    assert [place.name for place in made.parent.iterdir()] == ["Texas"]
+    assert (made / "raw" / "edges.txt").read_text() == "0 1"
 
 
 @pytest.mark.data

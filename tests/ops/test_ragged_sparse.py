@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from gattn import ops
-from gattn.ops.ragged_sparse import cutoff_of
 
 from .conftest import compare, hold_to_twice
 from .ragged_cases import Batch, Tensors, make_batch, make_tensors, noise, run_ragged
@@ -38,7 +37,7 @@ def test_it_is_the_dense_result(slope: float, backend: str) -> None:
     dense, sparse = (run(tensors, method, slope=slope, backend=backend) for method in ("dense", "sparse"))
     for name, value in sparse.items():
         torch.testing.assert_close(value, dense[name], rtol=1e-10, atol=1e-12, msg=name)
-    near = ops.near_pairs(PATHS.distance, PATHS.ptr, cutoff_of(tensors["hop"], GAMMA))
+    near = ops.near_pairs(PATHS.distance, PATHS.ptr, ops.near_cutoff(tensors["hop"], GAMMA))
     assert near.graph.num_edges < len(PATHS.distance) / 2
 
 
@@ -130,6 +129,8 @@ OTHER = ops.near_pairs(PATHS.distance[:1600], PATHS.ptr[:2], 60)
         ({"tolerance": 0.0}, "'tolerance' in (0, 1) (got 0.0)"),
         ({"tolerance": 2.0}, "'tolerance' in (0, 1) (got 2.0)"),
         ({"hop": torch.full((2,), float("inf"), dtype=torch.float64)}, "'hop' to be finite"),
+        ({"method": "dense", "tolerance": 1e-3}, "'tolerance' with method 'sparse' alone"),
+        ({"method": "dense", "near": FAR}, "'near' with method 'sparse' alone"),
         ({"near": FAR}, "(got pairs up to 3)"),
         ({"near": OTHER}, "Expected near pairs of 194 nodes (got 40 nodes)"),
     ],
@@ -142,6 +143,18 @@ def test_errors(options: dict[str, Any], words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_distances_of_another_length() -> None:
-    with pytest.raises(ValueError, match=r"'distance' to have shape \[24110\]"):
-        ops.near_pairs(PATHS.distance[1:], PATHS.ptr, 3)
+@pytest.mark.parametrize(
+    ("distance", "ptr", "error", "words"),
+    [
+        (PATHS.distance[1:], PATHS.ptr, ValueError, "'distance' to have shape [24110]"),
+        (PATHS.distance.float(), PATHS.ptr, TypeError, "'distance' to be of dtype torch.int8"),
+        (PATHS.distance, PATHS.ptr.float(), TypeError, "'ptr' to be of dtype torch.int32"),
+        (PATHS.distance, PATHS.ptr.flip(0), ValueError, "'ptr' to begin with 0"),
+        (PATHS.distance, PATHS.ptr[:0], ValueError, "'ptr' to have shape [graphs + 1]"),
+        (PATHS.distance.to("meta"), PATHS.ptr, ValueError, "'distance' on the device of 'ptr'"),
+    ],
+)
+def test_errors_of_near_pairs(distance: torch.Tensor, ptr: torch.Tensor, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as caught:
+        ops.near_pairs(distance, ptr, 3)
+    assert words in str(caught.value)

@@ -46,7 +46,6 @@ class GammaFit:
 def _scipy(part: str) -> Any:
     try:
         import scipy.optimize
-        import scipy.special
         import scipy.stats
     except ImportError as error:
         raise ImportError(f"The gamma fit needs scipy ({error}): pip install scipy, or gattn[train]") from error
@@ -57,10 +56,9 @@ def gamma_fit(x: Numbers) -> GammaFit | None:
     """The gamma distribution with the largest likelihood for ``x`` ``[n]``, finite; ``None`` for fewer than eight
     numbers or equal ones, which have none.
 
-    Given where it begins, shape and scale have one solution (``scipy.stats.gamma.fit`` with ``floc``), so only the
-    beginning is searched for. It stays below the smallest number by 1e-6 standard deviations at least, where the
-    likelihood of shapes below 1 would grow without bounds, and 1000 at the most, where the distribution is a normal
-    one.
+    Given where it begins, scipy finds shape and scale, which have one solution, so only the beginning is searched for.
+    It stays below the smallest number by 1e-6 standard deviations at least, where the likelihood of shapes below 1
+    would grow without bounds, and 1000 at the most, where the distribution is a normal one.
     """
     spread = float(x.std()) if len(x) else 0.0
     if len(x) < _LEAST or spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
@@ -68,8 +66,12 @@ def gamma_fit(x: Numbers) -> GammaFit | None:
     stats, optimize = _scipy("stats"), _scipy("optimize")
     least = float(x.min())
 
+    def at(exponent: float) -> tuple[float, float, float]:
+        shape, loc, scale = stats.gamma.fit(x, floc=least - spread * math.exp(exponent))
+        return float(shape), float(loc), float(scale)
+
     def cost(exponent: float) -> float:
-        return -_given_loc(x, least - spread * math.exp(exponent))[1]
+        return float(stats.gamma.nnlf(at(exponent), x))
 
     # A coarse look first: there may be a local maximum beside the one at the bound.
     grid = np.linspace(math.log(_NEAREST), math.log(_FARTHEST), 25)
@@ -77,20 +79,6 @@ def gamma_fit(x: Numbers) -> GammaFit | None:
     best = int(np.argmin(costs))
     bounds = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
     found = optimize.minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-9})
-    loc = least - spread * math.exp(found.x)
-    (shape, scale), likelihood = _given_loc(x, loc)
-    statistic = float(stats.kstest(x, "gamma", args=(shape, loc, scale)).statistic)
-    return GammaFit(shape, loc, scale, statistic, likelihood, len(x))
-
-
-def _given_loc(x: Numbers, loc: float) -> tuple[tuple[float, float], float]:
-    """Shape and scale for a given beginning, ``log(shape) - digamma(shape) = log(mean) - mean(log)``, and the mean
-    log-likelihood."""
-    special, optimize = _scipy("special"), _scipy("optimize")
-    y = x - loc
-    mean, mean_log = float(y.mean()), float(np.log(y).mean())
-    gap = math.log(mean) - mean_log
-    guess = (3 - gap + math.sqrt((gap - 3) ** 2 + 24 * gap)) / (12 * gap)  # within 2 % of the solution
-    shape = float(optimize.brentq(lambda a: math.log(a) - special.digamma(a) - gap, guess * 0.6, guess * 1.4))
-    scale = mean / shape
-    return (shape, scale), (shape - 1) * mean_log - shape - math.lgamma(shape) - shape * math.log(scale)
+    parameters = at(found.x)
+    statistic = float(stats.kstest(x, "gamma", args=parameters).statistic)
+    return GammaFit(*parameters, statistic, -float(stats.gamma.nnlf(parameters, x)) / len(x), len(x))

@@ -27,10 +27,10 @@ class GTAttention(nn.Module):
         out_i = \sum_j \alpha_{ij} v_j
 
     :math:`w_{ij}`, :math:`H C` numbers an edge, are the activations that Bini, Sorbi and Marchand-Maillet examine
-    (*Massive activations in graph neural networks: decoding attention for domain-dependent interpretability*, arXiv
-    2409.03463). Whoever wants to see them hooks this module: a forward pre-hook (``with_kwargs=True``) sees ``q``,
-    ``k``, ``v``, ``edge`` and ``graph`` as documented at :meth:`forward`, and may set ``return_edge=True``; a forward
-    hook then finds ``(out, w)``, where ``w`` comes out of the same kernel as ``out``.
+    (*Characterizing massive activations of attention mechanism in graph neural networks*, arXiv 2409.03463). Whoever
+    wants to see them hooks this module: a forward pre-hook (``with_kwargs=True``) sees ``q``, ``k``, ``v``, ``edge``
+    and ``graph`` as documented at :meth:`forward`, and may set ``return_edge=True``; a forward hook then finds
+    ``(out, w)``, where ``w`` comes out of the same kernel as ``out``.
 
     The explicit bias term of the same paper, parameters drawn anew by :meth:`reset_parameters`:
 
