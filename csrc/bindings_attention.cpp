@@ -1,4 +1,5 @@
 // Entry points of the attention that all scores share, on the CPU.
+#include "activation_arguments.h"
 #include "attention_arguments.h"
 
 namespace gattn {
@@ -16,11 +17,15 @@ struct AttentionCall : AttentionArguments {
 };
 
 void attention_forward(py::handle graph, const py::dict& tensors, const py::tuple& settings, int64_t seed,
-                       const py::dict& results, int threads) {
+                       const py::dict& results, const py::tuple& limits, const py::tuple& statistics, int threads) {
   const AttentionCall call(Argument(graph, "graph"), tensors, settings, seed, threads);
   const AttentionOutputs outputs = call.outputs(results);
+  if (limits.size() > 0 && !call.takes(kFeatures))
+    raise<ValueError>("Expected no statistics of activations with this score, which is a number a head (got limits).");
+  const ActivationArguments activations(limits, statistics, call.wide, call.sizes.num_edges, call.heads * call.channels,
+                                        true);
   const py::gil_scoped_release release;
-  cpu::kernels().attention_forward(call.problem, call.inputs, outputs);
+  cpu::kernels().attention_forward(call.problem, call.inputs, outputs, activations.tap);
 }
 
 void attention_backward(py::handle graph, const py::dict& tensors, const py::tuple& settings, int64_t seed,
@@ -48,7 +53,8 @@ void first_largest(py::handle graph_, py::handle values_, py::handle first_, int
 
 void bind_attention(py::module_& module) {
   module.def("attention_forward", attention_forward,
-             "attention_forward(graph, inputs, settings, seed, results, threads)");
+             "attention_forward(graph, inputs, settings, seed, results, limits, statistics, threads): statistics of "
+             "activations go to `statistics` as in activation_stats; two empty tuples for none");
   module.def("attention_backward", attention_backward,
              "attention_backward(graph, inputs, settings, seed, saved, gradients, threads)");
   module.def("first_largest", first_largest,

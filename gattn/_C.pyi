@@ -131,14 +131,8 @@ def node_terms_backward(
 ) -> None: ...
 def activation_stats(
     x: _Exported,
-    thresholds: _Exported,
-    edges: _Exported,
-    largest: _Exported,
-    median: _Exported,
-    ratio: _Exported,
-    sums: _Exported,
-    counts: _Exported,
-    extremes: _Exported,
+    limits: tuple[_Exported, ...],
+    results: tuple[_Exported, ...],
     threads: int,
     /,
 ) -> None: ...
@@ -148,6 +142,8 @@ def attention_forward(
     settings: tuple[str | float | bool, ...],
     seed: int,
     results: dict[str, _Exported],
+    limits: tuple[_Exported, ...],
+    statistics: tuple[_Exported, ...],
     threads: int,
     /,
 ) -> None: ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +17,13 @@ __all__ = ["ActivationStats", "Extreme", "Rows"]
 
 #: The histogram's bins: this many to a power of ten of the ratio, over as many powers of ten from 1 on.
 BINS_PER_DECADE, DECADES = 100, 10
+BINS = BINS_PER_DECADE * DECADES
 
 
 @cache
 def bin_edges(device: torch.device) -> Tensor:
     """Ratios where one bin ends and the next begins, float64, rising from 1."""
-    exponents = torch.arange(BINS_PER_DECADE * DECADES + 1, dtype=torch.float64) / BINS_PER_DECADE
+    exponents = torch.arange(BINS + 1, dtype=torch.float64) / BINS_PER_DECADE
     return (10.0**exponents).to(device)
 
 
@@ -134,8 +136,7 @@ class ActivationStats:
     @staticmethod
     def histogram_edges() -> Tensor:
         """``[1001]``, float64: where the histogram's bins of ``-log10(ratio)`` begin and end."""
-        bins = BINS_PER_DECADE * DECADES
-        return torch.arange(-bins, 1, dtype=torch.float64) / BINS_PER_DECADE
+        return torch.arange(-BINS, 1, dtype=torch.float64) / BINS_PER_DECADE
 
     def merge(self, other: ActivationStats) -> ActivationStats:
         """The statistics of these rows followed by the others'.
@@ -162,6 +163,27 @@ class ActivationStats:
         )
 
     __add__ = merge
+
+    @staticmethod
+    def join(parts: Sequence[ActivationStats]) -> ActivationStats:
+        """:meth:`merge` of all, which keeps the rows' numbers.
+
+        Raises:
+            ValueError: No parts, or of rows that are gone.
+        """
+        if not parts or any(part.rows is None for part in parts):
+            raise ValueError("Expected statistics with their rows (got none, or merged ones).")
+        whole = reduce(ActivationStats.merge, parts)
+        rows = zip(*(part.rows for part in parts if part.rows is not None), strict=True)
+        return replace(whole, rows=Rows(*(torch.cat(numbers) for numbers in rows)))
+
+    def with_thresholds(self, thresholds: Sequence[float]) -> ActivationStats:
+        """The same, counted above these alone.
+
+        Raises:
+            KeyError: One was not counted.
+        """
+        return replace(self, above={threshold: self.above[threshold] for threshold in map(float, thresholds)})
 
     def all_reduce(self, group: Any = None) -> ActivationStats:
         """The statistics of all processes of the group together, the same in each, in the order of their ranks."""

@@ -14,7 +14,7 @@ _TRANSPARENT = hasattr(Tensor, "__dlpack_c_exchange_api__")
 
 
 def call_core(kernel: Callable[..., Any], *arguments: Any) -> Any:
-    """``kernel(*arguments)``; tensors may be arguments or values of dictionaries."""
+    """``kernel(*arguments)``; tensors may be arguments, values of dictionaries or in tuples."""
     if _TRANSPARENT:
         try:
             return kernel(*arguments)
@@ -27,6 +27,8 @@ def _with_tensors(function: Callable[[Tensor], Any], argument: Any) -> Any:
     """The argument with ``function`` of the tensors that it is or holds."""
     if isinstance(argument, dict):
         return {name: _with_tensors(function, value) for name, value in argument.items()}
+    if isinstance(argument, tuple):
+        return tuple(_with_tensors(function, value) for value in argument)
     return function(argument) if isinstance(argument, Tensor) else argument
 
 

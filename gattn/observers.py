@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gattn.activations import ActivationStats
     from gattn.graph import Graph
     from gattn.reference.attention import Inputs, Settings
 
@@ -20,19 +22,25 @@ class Attended(NamedTuple):
         settings: Its numbers.
         graph: Its edges.
         by_edge: ``[E, H]``, what divides the scores edge by edge (``Lipschitz(variant="as-released")``).
+        stats: Of its activations, with the thresholds of all observers, where the op has taken them on its way.
     """
 
     inputs: Inputs
     settings: Settings
     graph: Graph
     by_edge: Tensor | None = None
+    stats: ActivationStats | None = None
 
 
 class Observer(Protocol):
     """Something that wants to know."""
 
+    def thresholds(self, attended: Attended) -> Sequence[float]:
+        """Ratios above which activations of what is about to be computed should be counted on the way; none where
+        their statistics are not wanted."""
+
     def attended(self, attended: Attended) -> None:
-        """An attention is about to be computed, by the thread that calls this."""
+        """An attention was computed, or is about to be, by the thread that calls this."""
 
     def message_passing(self, layer: Any) -> AbstractContextManager[object]:
         """While a fused layer runs PyTorch Geometric's message passing instead of an op."""
@@ -54,10 +62,15 @@ def remove(observer: Observer) -> None:
     present = tuple(one for one in present if one is not observer)
 
 
-def show(inputs: Inputs, settings: Settings, graph: Graph, by_edge: Tensor | None = None) -> None:
+def thresholds(attended: Attended) -> set[float]:
+    """All that the observers want."""
+    return {threshold for observer in present for threshold in observer.thresholds(attended)}
+
+
+def show(attended: Attended) -> None:
     """Tells all observers. Ops ask ``observers.present`` first, which costs them nothing without any."""
     for observer in present:
-        observer.attended(Attended(inputs, settings, graph, by_edge))
+        observer.attended(attended)
 
 
 def message_passing(layer: Any) -> ExitStack:

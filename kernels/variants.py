@@ -69,7 +69,7 @@ def _launches(score: str, heads: int, channels: int, dtype: torch.dtype, everyth
     whole = out if dtype == wide else None
     given = alpha if everything or score == "edge_softmax" else None
     edge = empty(dtype, _EDGES, heads, channels) if everything and score == "gt" else None
-    call = Call(_EDGES, _NODES, given is not None, edge is not None, _HUBS, "triton")
+    call = Call(_EDGES, _NODES, given is not None, edge is not None, None, _HUBS, "triton")
     with keep_launches() as kept:
         attention.forward(graph, groups, inputs, settings, seed, call, (out, stats, given, edge))
         attention.backward(graph, groups, inputs, settings, seed, call, (stats, whole, out, given, edge), inputs[:-1])

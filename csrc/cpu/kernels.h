@@ -76,7 +76,7 @@ struct Kernels {
   void (*node_terms)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
   void (*node_terms_backward)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                               const NodeGradients&);
-  void (*attention_forward)(const Problem&, const AttentionInputs&, const AttentionOutputs&);
+  void (*attention_forward)(const Problem&, const AttentionInputs&, const AttentionOutputs&, const ActivationTap&);
   void (*attention_backward)(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
   // first[i, h] = source of the first in-edge of i whose value [num_src, heads] is the largest; -1 without edges
   void (*first_largest)(const Problem&, const void* values, int64_t* first);

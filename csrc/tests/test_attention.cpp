@@ -10,12 +10,14 @@ using cpu::kernels;
 
 struct Results {
   Array out, row_stats, alpha, products;
-  std::vector<Array> gradients;  // one for every Input, empty where not asked for
+  Array activations, sums, counts, extremes;  // what the tap finds
+  std::vector<Array> gradients;               // one for every Input, empty where not asked for
 };
 
 struct AttentionTest {
   const AttentionCase test;
   const bool has_products = test.is(ScoreKind::gt);
+  const bool has_tap = has_products || test.is(ScoreKind::dot) || test.is(ScoreKind::gatv2);
   const DType wide = accumulate_dtype(test.dtype);
   const cpu::PackedGraph graph = pack(test.list, test.wide, test.threads);
   std::vector<Array> inputs;
@@ -67,7 +69,21 @@ struct AttentionTest {
               {wide, {test.list.num_dst, 2, test.heads}},
               {wide, {test.edges(), test.heads}},
               {test.dtype, {has_products ? test.edges() : 0, test.heads, test.channels}},
+              {wide, {has_tap ? test.edges() : 0, 3}},
+              {DType::f64, {has_tap ? 2 : 0}},
+              {DType::i64, {has_tap ? cpu::kActivationCounts + 2 : 0}},
+              {DType::f64, {has_tap ? 2 : 0, 3}},
               {}};
+    const Array threshold(DType::f64, {1});
+    threshold.at<double>(0) = 2;
+    cpu::ActivationTap tap;
+    if (has_tap) {
+      tap.limits = {&threshold.at<double>(0), nullptr, 1, 0};
+      tap.outputs.rows = r.activations.data();
+      tap.outputs.sums = &r.sums.at<double>(0);
+      tap.outputs.counts = &r.counts.at<int64_t>(0);
+      tap.outputs.extremes = &r.extremes.at<double>(0);
+    }
     AttentionGradients gradients;
     for (int i = 0; i < kInputs; ++i) {
       const auto input = static_cast<Input>(i);
@@ -77,7 +93,8 @@ struct AttentionTest {
     }
     kernels().attention_forward(problem, in,
                                 {has_values ? r.out.data() : nullptr, r.row_stats.data(), r.alpha.data(),
-                                 has_products ? r.products.data() : nullptr});
+                                 has_products ? r.products.data() : nullptr},
+                                tap);
     kernels().attention_backward(problem, in,
                                  {r.row_stats.data(), has_values && test.grad_out ? grad_out.data() : nullptr,
                                   test.grad_alpha ? grad_alpha.data() : nullptr,
@@ -106,6 +123,7 @@ struct AttentionTest {
     check("alpha", got.alpha, naive.alpha, test.grad_alpha ? &grad_alpha : nullptr);
     if (test.has_values()) check("out", got.out, naive.out, test.grad_out ? &grad_out : nullptr);
     check("products", got.products, naive.products, test.grad_products ? &grad_products : nullptr);
+    if (has_products && test.dtype == wide) check_tap(got, name);
     sweep_back(gradient);
     for (int i = 0; i < kInputs; ++i) {
       Numbers want;
@@ -113,12 +131,31 @@ struct AttentionTest {
       compare(kSlots[i].name, got.gradients[i], want, got.gradients[i].dtype(), "gradient, " + name);
     }
   }
+
+  // The products are what the tap has seen.
+  void check_tap(const Results& got, const std::string& name) const {
+    const int64_t width = test.heads * test.channels;
+    double squares = 0;
+    for (int64_t e = 0; e < test.edges(); ++e) {
+      double largest = 0;
+      for (int64_t c = 0; c < width; ++c) {
+        const double product = got.products.get(e * width + c);
+        largest = std::max(largest, std::abs(product));
+        squares += product * product;
+      }
+      CHECK(got.activations.get(3 * e) == largest, "largest activation, " + name);
+    }
+    CHECK(std::abs(got.sums.get(1) - squares) <= 1e-5 * squares, "squares of activations, " + name);
+  }
 };
 
 void check_same(const Results& a, const Results& b, const std::string& what) {
   CHECK(same_bytes(a.out, b.out) && same_bytes(a.row_stats, b.row_stats) && same_bytes(a.alpha, b.alpha) &&
             same_bytes(a.products, b.products),
         what);
+  CHECK(same_bytes(a.activations, b.activations) && same_bytes(a.sums, b.sums) && same_bytes(a.counts, b.counts) &&
+            same_bytes(a.extremes, b.extremes),
+        "tap, " + what);
   for (int i = 0; i < kInputs; ++i)
     if (a.gradients[i].size() > 0)
       CHECK(same_bytes(a.gradients[i], b.gradients[i]), std::string("gradient of ") + kSlots[i].name + ", " + what);

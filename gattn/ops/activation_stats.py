@@ -56,23 +56,35 @@ def activation_stats(
         ValueError: A shape, a device or a number does not fit.
         IndexError: A segment is negative or not below ``num_segments``.
     """
-    _check(x, segment, thresholds)
+    _check(x, segment)
+    check_thresholds(thresholds)
     segments = _number_of_segments(segment, num_segments)
-    limits = torch.tensor(list(thresholds), dtype=torch.float64, device=x.device)
-    edges = bin_edges(x.device)
+    limits, edges = limits_of(thresholds, x.device)
     x = x.detach()
     if select_backend(backend, x.device, among=BACKENDS) == "cpu":
-        found = _activation_stats(x.contiguous(), limits, edges)
+        found = taken_apart(*_activation_stats(x.contiguous(), limits, edges))
     else:
         found = reference.activation_stats(x, limits, edges)
-    largest, median, ratio, sums, counts, extremes = found
-    by_segment = None if segment is None else largest_by_segment(ratio, segment, segments)
+    by_segment = None if segment is None else largest_by_segment(found[0][2], segment, segments)
+    return as_stats(found, x.size(1), thresholds, by_segment)
+
+
+def limits_of(thresholds: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What ratios are compared with: the thresholds, and where the histogram's bins begin."""
+    return torch.tensor(list(thresholds), dtype=torch.float64, device=device), bin_edges(device)
+
+
+def as_stats(
+    found: Sequence[Tensor], width: int, thresholds: Sequence[float], by_segment: Tensor | None = None
+) -> ActivationStats:
+    """From ``rows`` ``[3, E]``, ``sums``, ``counts`` and ``extremes``."""
+    rows, sums, counts, extremes = found
     return ActivationStats._of(
-        Rows(largest, median, ratio), by_segment, x.size(1), tuple(map(float, thresholds)), sums, counts, extremes
+        Rows(*rows.unbind()), by_segment, width, tuple(map(float, thresholds)), sums, counts, extremes
     )
 
 
-def _check(x: Tensor, segment: Tensor | None, thresholds: Sequence[float]) -> None:
+def _check(x: Tensor, segment: Tensor | None) -> None:
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         raise TypeError(
             f"Expected 'x' to be a tensor of float32, float64, bfloat16 or float16 (got "
@@ -83,9 +95,6 @@ def _check(x: Tensor, segment: Tensor | None, thresholds: Sequence[float]) -> No
             f"Expected 'x' to have shape [rows, features] with at least one feature (got {list(x.shape)}). Flatten "
             f"heads and channels with .flatten(1)."
         )
-    rising = all(a < b for a, b in pairwise(thresholds))
-    if not rising or not all(0 < t < float("inf") for t in thresholds):
-        raise ValueError(f"Expected 'thresholds' to be positive, finite and to rise (got {list(thresholds)}).")
     if segment is None:
         return
     if segment.dtype.is_floating_point or segment.dtype.is_complex or segment.dtype == torch.bool:
@@ -94,6 +103,13 @@ def _check(x: Tensor, segment: Tensor | None, thresholds: Sequence[float]) -> No
         raise ValueError(f"Expected 'segment' to have shape [{x.size(0)}], a number a row (got {list(segment.shape)}).")
     if segment.device != x.device:
         raise ValueError(f"Expected 'segment' on device '{x.device}', like 'x' (got '{segment.device}'). Move it.")
+
+
+def check_thresholds(thresholds: Sequence[float]) -> None:
+    """Raises ValueError unless they are positive, finite and rise."""
+    rising = all(a < b for a, b in pairwise(thresholds))
+    if not rising or not all(0 < t < float("inf") for t in thresholds):
+        raise ValueError(f"Expected 'thresholds' to be positive, finite and to rise (got {list(thresholds)}).")
 
 
 def _number_of_segments(segment: Tensor | None, given: int | None) -> int:
@@ -122,18 +138,28 @@ def largest_by_segment(ratio: Tensor, segment: Tensor, segments: int) -> Tensor:
 
 def _kernel(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
     results = _fake(x, thresholds, edges)
-    call_core(_C.activation_stats, x, thresholds, edges, *results, torch.get_num_threads())
+    call_core(_C.activation_stats, x, (thresholds, edges), taken_apart(*results), torch.get_num_threads())
     return results
 
 
-def _fake(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
-    rows = [x.new_empty(x.shape[0], dtype=accumulate_dtype(x.dtype)) for _ in range(3)]
-    counts = thresholds.new_empty(reference.COUNTS + thresholds.shape[0] + edges.shape[0] + 1, dtype=torch.int64)
-    return *rows, thresholds.new_empty(2), counts, thresholds.new_empty(2, 3)
+def _fake(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return room(x, (3, x.shape[0]), thresholds.shape[0] + edges.shape[0] + 1)
+
+
+def room(x: Tensor, rows: tuple[int, int], counted: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For statistics in ``x``'s dtype, on its device: the rows' ``largest, median, ratio`` in the accumulate dtype, of
+    shape ``rows``, ``sums`` and ``extremes`` ``[8]``, and ``counts``, with room for ``counted`` thresholds and bins."""
+    counts = x.new_empty(reference.COUNTS + counted, dtype=torch.int64)
+    return x.new_empty(rows, dtype=accumulate_dtype(x.dtype)), x.new_empty(8, dtype=torch.float64), counts
+
+
+def taken_apart(rows: Tensor, numbers: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``rows`` as they are, ``sums`` ``[2]``, ``counts`` and ``extremes`` ``[2, 3]``."""
+    return rows, numbers[:2], counts, numbers[2:].view(2, 3)
 
 
 _activation_stats = define(
-    "activation_stats(Tensor x, Tensor thresholds, Tensor edges) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "activation_stats(Tensor x, Tensor thresholds, Tensor edges) -> (Tensor, Tensor, Tensor)",
     cpu=_kernel,
     fake=_fake,
 )

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from gattn import observers
+from gattn.activations import BINS, ActivationStats
 from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.gpu_choice import Case
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops import cuda
+from gattn.ops.activation_stats import as_stats, limits_of, room, taken_apart
+from gattn.ops.attention_stats import check_stats, stats_in_chunks
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.neighbourhood import neighbourhood_maximum
@@ -50,6 +53,7 @@ class Call(NamedTuple):
     num_dst: int
     with_alpha: bool
     with_edge: bool
+    thresholds: Sequence[float] | None  # of statistics of activations, where these are wanted
     group_sizes: Sequence[int]  # of gattn.groups.Groups, for backends that share out nodes by degree
     backend: str
 
@@ -66,10 +70,12 @@ def attend(
     seed: int | None,
     return_attention: bool | str,
     return_edge: bool = False,
+    return_stats: bool | Sequence[float] = False,
     backend: str | None,
 ) -> Results:
     """Checks what all ops share and computes, on the chosen backend."""
     check_attention(return_attention)
+    asked = check_stats(return_stats)
     check_dropout(dropout_p)
     storage = next(x for x in inputs if x is not None)
     values = _values(inputs)
@@ -83,24 +89,40 @@ def attend(
     if chosen == "reference":
         inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
         by_edge = edge_divisor(lipschitz, graph)
+        stats = None if asked is None else stats_in_chunks(inputs, settings, graph, asked)
         if observers.present:
-            observers.show(inputs, settings, graph, by_edge)
-        return attention(inputs, settings, graph, seed, by_edge)
+            observers.show(observers.Attended(inputs, settings, graph, by_edge))
+        return attention(inputs, settings, graph, seed, by_edge)._replace(stats=stats)
     check_compiled(lipschitz, chosen)
     maximum = functools.partial(neighbourhood_maximum, backend=chosen)
     inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, maximum)
-    if observers.present:
-        observers.show(inputs, settings, graph)
+    # The CPU's kernel takes statistics of scores made of features on its way; what observers want is in them too.
+    fused = chosen == "cpu" and inputs.q is not None
+    attended = observers.Attended(inputs, settings, graph)
+    watched = observers.thresholds(attended) if fused and observers.present else set()
+    taken = sorted(watched.union(asked or ())) if watched or (fused and asked is not None) else None
     groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen in GROUPED else (None, ())
-    out, _, alpha, edge = _attention(
+    out, _, alpha, edge, *found = _attention(
         graph.data,
         groups,
         *(x if x is None or x.is_contiguous() else x.contiguous() for x in inputs),
         seed_tensor(dropout_p, seed, storage.device),
         *settings,
-        *Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge, sizes, chosen),
+        *Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge, taken, sizes, chosen),
     )
-    return Results(out, alpha, edge)
+    stats = None if taken is None else _as_stats(found, storage, taken)
+    if observers.present:
+        observers.show(attended._replace(stats=stats))
+    if asked is None:
+        return Results(out, alpha, edge)
+    if stats is None:
+        stats = stats_in_chunks(inputs, settings, graph, asked)
+    return Results(out, alpha, edge, stats.with_thresholds(asked))
+
+
+def _as_stats(found: Sequence[Tensor], storage: Tensor, thresholds: Sequence[float]) -> ActivationStats:
+    rows, *others = taken_apart(*found)  # an edge's numbers lie side by side
+    return as_stats((rows.t(), *others), storage.shape[1:].numel(), thresholds)
 
 
 def _case(score: str, features: Tensor, graph: Graph) -> Case:
@@ -123,6 +145,7 @@ def _by_name(names: tuple[str, ...], tensors: Sequence[Tensor | None]) -> dict[s
 _FIRST = 2
 _SEED = _FIRST + len(Inputs._fields)
 _RESULTS = ("out", "row_stats", "alpha", "edge_out")
+_STATS = len(_RESULTS)  # results from here on are those of activations
 _SAVED = ("row_stats", "out", "grad_out", "grad_alpha", "grad_edge")
 
 
@@ -139,25 +162,33 @@ def _forward(*flat: Any) -> tuple[Tensor | None, ...]:
         from gattn.kernels import attention as triton  # not before it is asked for: it imports Triton
 
         inputs = Inputs(*flat[_FIRST:_SEED])
-        triton.forward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, outputs)
+        triton.forward(flat[0], flat[1], inputs, Settings(*settings), flat[_SEED], call, outputs[:_STATS])
         return outputs
     if call.backend == "cuda":
-        _run_cuda("cuda_attention_forward", flat, settings, call, _by_name(_RESULTS, outputs))
+        _run_cuda("cuda_attention_forward", flat, settings, call, _by_name(_RESULTS, outputs[:_STATS]))
         return outputs
+    limits: tuple[Tensor, ...] = ()
+    statistics: tuple[Tensor, ...] = ()
+    if call.thresholds is not None:
+        limits = limits_of(call.thresholds, flat[0].device)
+        statistics = taken_apart(*outputs[_STATS:])  # type: ignore[arg-type]  # there are three
     call_core(
         _C.attention_forward,
         flat[0],
         _by_name(Inputs._fields, flat[_FIRST:_SEED]),
         settings,
         seed_value(flat[_SEED]),
-        _by_name(_RESULTS, outputs),
+        _by_name(_RESULTS, outputs[:_STATS]),
+        limits,
+        statistics,
         torch.get_num_threads(),
     )
     return outputs
 
 
 def _forward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
-    """``out, row_stats, alpha, edge``; ``None`` for what there is not, which costs least."""
+    """``out, row_stats, alpha, edge``, and of activations the rows' numbers ``[E, 3]``, sums and extremes ``[8]`` and
+    counts; ``None`` for what there is not, which costs least."""
     inputs, call = Inputs(*flat[_FIRST:_SEED]), Call(*flat[-len(Call._fields) :])
     first = next(x for x in inputs if x is not None)
     wide = accumulate_dtype(first.dtype)
@@ -168,11 +199,16 @@ def _forward_fake(*flat: Any) -> tuple[Tensor | None, ...]:
         first.new_empty(call.num_dst, 2, heads, dtype=wide),
         first.new_empty(call.num_edges, heads, dtype=wide) if call.with_alpha else None,
         torch.empty_like(inputs.edge) if call.with_edge and inputs.edge is not None else None,
+        *(
+            (None,) * 3
+            if call.thresholds is None
+            else room(first, (call.num_edges, 3), len(call.thresholds) + BINS + 2)
+        ),
     )
 
 
 def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    ctx.mark_non_differentiable(outputs[1])
+    ctx.mark_non_differentiable(outputs[1], *(x for x in outputs[_STATS:] if x is not None))
     ctx.arguments = flat[_SEED + 1 :]
     # From a result that has not been rounded the backward finds the rows' D without a pass over the edges.
     out = outputs[0] if flat[-1] in GROUPED and outputs[0] is not None else None
@@ -182,7 +218,7 @@ def _setup_context(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...])
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_out, _, grad_alpha, grad_edge = grads
+    grad_out, _, grad_alpha, grad_edge = grads[:_STATS]
     arguments = _SEED + 1 + len(ctx.arguments)
     if grad_out is None and grad_alpha is None and grad_edge is None:
         return (None,) * arguments
@@ -258,7 +294,10 @@ def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | Non
 _TENSORS = ", ".join(
     ["Tensor graph", "Tensor? groups", *(f"Tensor? {name}" for name in Inputs._fields), "Tensor? seed"]
 )
-_CALL = "SymInt num_edges, SymInt num_dst, bool with_alpha, bool with_edge, SymInt[] group_sizes, str backend"
+_CALL = (
+    "SymInt num_edges, SymInt num_dst, bool with_alpha, bool with_edge, float[]? thresholds, SymInt[] group_sizes, "
+    "str backend"
+)
 _attention_backward = register(
     f"attention_backward({_TENSORS}, Tensor row_stats, Tensor? out, Tensor? grad_out, Tensor? grad_alpha, "
     f"Tensor? grad_edge, {_SETTINGS}, {_CALL}, bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
@@ -269,7 +308,7 @@ _attention_backward = register(
     backward=_double_backward,
 )
 _attention = register(
-    f"attention({_TENSORS}, {_SETTINGS}, {_CALL}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"attention({_TENSORS}, {_SETTINGS}, {_CALL}) -> ({', '.join(['Tensor'] * (_STATS + 3))})",
     cpu=_forward,
     cuda=True,
     fake=_forward_fake,

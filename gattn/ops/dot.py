@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,7 @@ def dot(
     dropout_p: float = 0.0,
     seed: int | None = None,
     return_attention: bool | str = False,
+    return_stats: bool | Sequence[float] = False,
     backend: str | None = None,
 ) -> Any:
     r"""Scaled dot-product attention over edges, fused: nothing of size ``E * H * C`` is stored.
@@ -52,10 +54,14 @@ def dot(
         return_attention: Returns ``alpha`` too, ``[E, H]`` after dropout, in the caller's edge order and the
             accumulate dtype (float32; float64 for float64), differentiable. ``"before_dropout"`` for the weights
             that dropout has not touched.
+        return_stats: Returns statistics of the activations too, the numbers whose sums are the scores, a row an edge
+            (:func:`gattn.ops.activation_stats`): on the CPU taken inside the kernel, elsewhere of some edges at a
+            time, never stored. ``True`` for its thresholds, or a list of thresholds. Not in compiled programs.
         backend: ``"reference"``, ``"cpu"``, ``"cuda"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
-        ``out`` ``[N_dst, H, C]`` in the features' dtype, or ``(out, alpha)``.
+        ``out`` ``[N_dst, H, C]`` in the features' dtype, or a tuple of ``out``, ``alpha`` (with
+        ``return_attention``) and :class:`gattn.analysis.ActivationStats` (with ``return_stats``), in this order.
 
     Raises:
         TypeError: A dtype does not fit.
@@ -78,6 +84,7 @@ def dot(
         dropout_p=dropout_p,
         seed=seed,
         return_attention=return_attention,
+        return_stats=return_stats,
         backend=backend,
     )
     return pick(results, return_attention)

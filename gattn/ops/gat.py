@@ -93,7 +93,8 @@ def gat(
         return pick(results, return_attention)
     check_dropout(dropout_p)
     if observers.present:
-        observers.show(Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge), Settings("gat", negative_slope), graph)
+        inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
+        observers.show(observers.Attended(inputs, Settings("gat", negative_slope), graph))
     out, _, alpha = _gat(
         x.contiguous(),
         a_src,

@@ -87,7 +87,8 @@ def gat_layer(
         )
     if observers.present:
         a_src, a_dst, _ = node_terms(x.detach(), att_src.detach(), att_dst.detach(), backend=backend)
-        observers.show(Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge), Settings("gat", negative_slope), graph)
+        inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
+        observers.show(observers.Attended(inputs, Settings("gat", negative_slope), graph))
     if chosen == "reference":
         result = reference.gat_layer(
             x,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ def gt(
     dropout_p: float = 0.0,
     seed: int | None = None,
     return_attention: bool | str = False,
+    return_stats: bool | Sequence[float] = False,
     backend: str | None = None,
 ) -> Any:
     r"""Graph-transformer attention with edge features, fused.
@@ -59,11 +61,15 @@ def gt(
         return_attention: Returns ``alpha`` too, ``[E, H]`` after dropout, in the caller's edge order and the
             accumulate dtype (float32; float64 for float64), differentiable. ``"before_dropout"`` for the weights
             that dropout has not touched.
+        return_stats: Returns statistics of the activations too, the numbers whose sums are the scores, a row an edge
+            (:func:`gattn.ops.activation_stats`): on the CPU taken inside the kernel, elsewhere of some edges at a
+            time, never stored. ``True`` for its thresholds, or a list of thresholds. Not in compiled programs.
         backend: ``"reference"``, ``"cpu"``, ``"cuda"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         ``out`` ``[N_dst, H, C]`` in the features' dtype, or a tuple of ``out``, ``alpha`` (with
-        ``return_attention``) and ``w`` (with ``return_edge``), in this order.
+        ``return_attention``), ``w`` (with ``return_edge``) and :class:`gattn.analysis.ActivationStats` (with
+        ``return_stats``), in this order.
 
     Raises:
         TypeError: A dtype does not fit.
@@ -88,6 +94,7 @@ def gt(
         seed=seed,
         return_attention=return_attention,
         return_edge=return_edge,
+        return_stats=return_stats,
         backend=backend,
     )
     return pick(results, return_attention, return_edge)

@@ -13,10 +13,8 @@ from gattn.reference.dropout import accumulate_dtype
 NAN, INFINITE, BAD_ROWS, ZERO_MEDIANS, COUNTS = range(5)
 
 
-def activation_stats(
-    x: Tensor, thresholds: Tensor, edges: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """``largest``, ``median``, ``ratio`` ``[E]``, ``sums`` ``[2]``, ``counts`` and ``extremes`` ``[2, 3]``."""
+def activation_stats(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows' ``largest, median, ratio`` ``[3, E]``, ``sums`` ``[2]``, ``counts`` and ``extremes`` ``[2, 3]``."""
     wide = x.to(accumulate_dtype(x.dtype))
     size = wide.abs()
     largest, median = size.amax(1), size.median(1).values
@@ -35,7 +33,7 @@ def activation_stats(
     sums = torch.stack([exact.sum(), exact.square().sum()])
     tops = (largest.masked_fill(~finite, -1), ratio.masked_fill(~known, -1))
     extremes = torch.stack([_extreme(top, size) for top in tops])
-    return largest, median, ratio, sums, torch.cat([counts, above, bins]), extremes
+    return torch.stack([largest, median, ratio]), sums, torch.cat([counts, above, bins]), extremes
 
 
 def _extreme(by_row: Tensor, size: Tensor) -> Tensor:

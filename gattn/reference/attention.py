@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from torch import Tensor
 from gattn.graph import Graph
 from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.reference.dropout import accumulate_dtype, apply_dropout
+
+if TYPE_CHECKING:
+    from gattn.activations import ActivationStats
 
 
 class Inputs(NamedTuple):
@@ -58,6 +61,7 @@ class Results(NamedTuple):
     out: Tensor | None  # [N_dst, H, C]
     alpha: Tensor  # [E, H]
     edge: Tensor | None  # [E, H, C], score gt: the vectors whose sums are the scores
+    stats: ActivationStats | None = None  # of the vectors whose sums are the scores
 
 
 def _products(t: Inputs, source: Tensor, target: Tensor, settings: Settings) -> Tensor:

@@ -42,8 +42,9 @@ def _attend(
 
 
 def pick(results: Results, return_attention: Attention, return_edge: bool = False) -> Any:
-    """The one tensor, or the tuple ``out, alpha, edge``, that an op returns."""
-    wanted = [results.out, results.alpha if return_attention else None, results.edge if return_edge else None]
+    """The one tensor, or the tuple ``out, alpha, edge, stats``, that an op returns."""
+    alpha, edge = results.alpha if return_attention else None, results.edge if return_edge else None
+    wanted = [results.out, alpha, edge, results.stats]
     given = tuple(x for x in wanted if x is not None)
     return given if len(given) > 1 else given[0]
 

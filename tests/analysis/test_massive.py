@@ -12,6 +12,7 @@ import gattn
 from gattn import ops
 from gattn.analysis import MassiveActivations
 from gattn.analysis.massive import EXAMINED, OWN, Own
+from gattn.analysis.massive.record import LISTED
 from gattn.analysis.massive.report import log_ratios
 
 from .massive_cases import HEADS, KINDS, TAPS, Net, batches, examined, ratios, record_of, run
@@ -265,7 +266,13 @@ def test_no_more_numbers_at_a_time_than_asked_for(monkeypatch):
             return found
 
         monkeypatch.setitem(EXAMINED, score, examined)
-    with MassiveActivations(model, chunk=100):
+    with MassiveActivations(model, taps=("logits",), chunk=100):
         run(model, data)
     assert max(seen) <= 100
     assert len(seen) > 20
+    seen.clear()
+    with MassiveActivations(model, sample=100, chunk=100) as found:  # the kernels take the statistics
+        run(model, data)
+    rows = [found.findings.records[name] for name in found.findings.records]
+    assert max(seen) <= max(100, LISTED * max(row.width for row in rows))
+    assert max(seen) < min(row.stats["activations"].count * row.width for row in rows)

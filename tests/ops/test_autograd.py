@@ -202,10 +202,11 @@ def attention_arguments(score: str, graph: Graph, *, half: bool) -> dict[str, An
     has_values = score != "edge_softmax"
     given = given._replace(divisor=draw(n, h).abs() + 1, sink_logit=draw(n, h), hop=draw(h), distance=torch.arange(e))
     settings = Settings(score, 0.2, clip=0.5, epsilon=1e-6, gamma=0.5, dropout_p=0.5, undropped=True)
-    call = Call(e, n, True, score == "gt", (), "cpu")
+    thresholds = [2.0, 10.0] if score in ("gatv2", "dot", "gt") else None
+    call = Call(e, n, True, score == "gt", thresholds, (), "cpu")
     forward = (graph.data, None, *given, torch.tensor(5), *settings, *call)
     with torch.no_grad():
-        out, row_stats, alpha, edge = torch.ops.gattn.attention(*forward)
+        out, row_stats, alpha, edge, *_ = torch.ops.gattn.attention(*forward)
     grads = (draw(*out.shape, dtype=out.dtype) if has_values else None, draw(*alpha.shape))
     grad_edge = draw(*edge.shape, dtype=edge.dtype) if score == "gt" else None
     needs = [x is not None for x in given[:-1]]

@@ -241,7 +241,7 @@ def attention(
     packed: Tensor, given: Inputs, score: str = "gat", *, backward: bool = False, **settings: Any
 ) -> tuple[Any, ...]:
     """Arguments of the op behind all scores, or of its backward."""
-    numbers = (*Settings(score)._replace(**settings), *Call(E, N, True, False, (), "cpu"))
+    numbers = (*Settings(score)._replace(**settings), *Call(E, N, True, False, None, (), "cpu"))
     if not backward:
         return (packed, None, *given, None, *numbers)
     saved = (torch.zeros(N, 2, H), None, torch.ones(N, H, C), None, None)
@@ -344,7 +344,7 @@ def test_what_the_core_refuses(case: str, graph: Graph) -> None:
 def test_the_core_refuses_results_and_gradients_of_other_shapes(graph: Graph) -> None:
     given = Inputs(v=X, a_src=NODES)
     forward, backward = (list(attention(graph.data, given, backward=b)) for b in (False, True))
-    for place, wrong in ((-6, E - 1), (-5, N + 1)):
+    for place, wrong in ((-7, E - 1), (-6, N + 1)):
         with pytest.raises(ValueError, match="to have shape"):
             torch.ops.gattn.attention(*forward[:place], wrong, *forward[place + 1 :])
     first = 2 + len(Inputs._fields) + 1

@@ -73,7 +73,7 @@ def _run(nodes: int, edges: int) -> None:
     features = [torch.randn(nodes, 2, 8) for _ in range(3)]
     inputs = Inputs(*features, sink_logit=torch.randn(nodes, 2), sink_value=torch.randn(2, 8))
     out, stats, alpha = torch.empty(nodes, 2, 8), torch.empty(nodes, 2, 2), torch.empty(edges, 2)
-    call = Call(edges, nodes, True, False, graph.groups.sizes, "triton")
+    call = Call(edges, nodes, True, False, None, graph.groups.sizes, "triton")
     settings, seed = Settings("dot", scale=0.3, dropout_p=0.5), torch.tensor(3)
     attention.forward(graph.data, graph.groups.data, inputs, settings, seed, call, (out, stats, alpha, None))
     found: list[Tensor | None] = [None if x is None else torch.empty_like(x) for x in inputs[:-1]]

@@ -1,6 +1,7 @@
 // Any score with any modifier, as the row loops read it.
 #pragma once
 
+#include "collector.h"
 #include "decay.h"
 #include "reductions.h"
 #include "score_rows.h"
@@ -46,6 +47,7 @@ struct Attention {
   const DecayMask<A>& decay;
   A slope, clip;
   const Workspace<A>& work;
+  const Collector<A>* collector = nullptr;  // of activations, where they are wanted
 
   Attention(const Problem& problem, const AttentionInputs& in, const DecayMask<A>& decay_, const Workspace<A>& work_)
       : g(adjacency(problem)),
@@ -112,12 +114,29 @@ struct Attention {
   }
 
   // t / c, the argument of the activation
-  void raw_scores(int64_t row, int64_t slot, int64_t edges, A* t, int worker) const {
+  void raw_scores(int64_t row, int64_t slot, int64_t edges, A* t, const Caller& caller) const {
     node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
-    if (rows)
-      add_scores(*rows, parameters, k, edge, true, widened(q, row, work.row(worker, kRowsAtOnce * 2)), slot, edges,
-                 worker, t);
+    if (rows) {
+      const A* mine = widened(q, row, work.row(caller, kRowsAtOnce * 2));
+      if (collector && caller.group != kNoGroup)
+        collect_scores(mine, slot, edges, caller, t);
+      else
+        add_scores(*rows, parameters, k, edge, true, mine, slot, edges, caller, t);
+    }
     if (divisor) divide(t, edges, divisor + row * heads);
+  }
+  // The same, with the terms of the scores for the collector.
+  void collect_scores(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {
+    const int64_t all = g.num_edges;
+    for_rows(
+        k, edge, true, slot, edges, caller,
+        [&](const A* const* source, const A* const* theirs, int64_t first, int count) {
+          rows->score(t + first * heads, source, theirs, mine, parameters);
+          for (int64_t at = slot + first + kScoresAhead; at < slot + first + kScoresAhead + count && at < all; ++at)
+            collector->fetch(g.edge_id[at]);
+          for (int u = 0; u < count; ++u)
+            rows->terms(collector->room(g.edge_id[slot + first + u], caller), source[u], theirs[u], mine, parameters);
+        });
   }
 
   // values[k, h] /= by[h]
@@ -159,9 +178,9 @@ struct Attention {
   }
 
   // What forward() asks of a score.
-  void logits(int64_t row, int64_t slot, int64_t edges, A* t, int worker) const {
-    raw_scores(row, slot, edges, t, worker);
-    finish_scores(slot, edges, t, work.array(worker, 0), nullptr, work.array(worker, 8));
+  void logits(int64_t row, int64_t slot, int64_t edges, A* t, const Caller& caller) const {
+    raw_scores(row, slot, edges, t, caller);
+    finish_scores(slot, edges, t, work.array(caller, 0), nullptr, work.array(caller, 8));
     if (edge_weight == nullptr) return;  // an edge without weight has no part in the row's maximum
     for (int64_t i = 0; i < edges; ++i)
       for (int64_t h = 0; h < heads; ++h)

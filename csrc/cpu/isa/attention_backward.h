@@ -100,7 +100,7 @@ struct Backward {
     const int64_t edges = end - begin;
     A *q = work.array(worker, 1), *dalpha = work.array(worker, 2), *factor = work.array(worker, 3);
     A* arg = work.array(worker, 4);
-    score.raw_scores(row, begin, edges, q, worker);
+    score.raw_scores(row, begin, edges, q, Caller{worker, kNoGroup});
     if (keeps_t) memcpy(arg, q, edges * heads * sizeof(A));
     score.finish_scores(begin, edges, q, work.array(worker, 0), grads.hop ? work.array(worker, 7) : nullptr,
                         work.array(worker, 8));

@@ -29,7 +29,7 @@ struct Gat {
     aggregate(acc, values, g.col, slot, edges, g.num_edges, p);
   }
 
-  void logits(int64_t row, int64_t slot, int64_t edges, A* t, int) const {
+  void logits(int64_t row, int64_t slot, int64_t edges, A* t, const Caller&) const {
     node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
     leaky_relu_array(t, padded<A>(edges, heads), slope);
   }

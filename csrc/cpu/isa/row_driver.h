@@ -34,6 +34,8 @@ constexpr int64_t state_stride(int64_t state_size) {
 
 // Who calls: the thread, and the group of rows. A group's rows are handled one after the other by one thread, and
 // groups depend on the graph alone, so sums kept one a group and added up in order are the same for any thread count.
+// To the partial step of heavy rows each segment is a group of its own, beyond those of finish().
+constexpr int64_t kNoGroup = -1;  // of work that adds nothing up
 struct Caller {
   int worker;
   int64_t group;
@@ -45,6 +47,11 @@ inline int64_t row_tasks(const Index pointer, int64_t rows) {
   return tasks < kMaxTasks ? tasks : kMaxTasks;
 }
 inline int64_t row_groups(const Index pointer, int64_t rows) { return row_tasks(pointer, rows) + kHubGroups; }
+// No fewer than there are groups of any step.
+inline int64_t partial_groups(const Index pointer, int64_t rows) {
+  const int64_t segments = rows > 0 ? 2 * pointer[rows] / kSegmentEdges : 0;  // a heavy row has more than two
+  return row_groups(pointer, rows) + segments;
+}
 
 // One step over a row: partial(row, begin, end, state, caller) over one or more pieces of its slots, each with a state
 // of its own, then finish(row, states, count, caller) once, with the states in slot order.
@@ -83,7 +90,8 @@ struct Hubs {
       const int64_t row = rows[hub], row_end = pointer[row + 1];
       const int64_t begin = pointer[row] + (segment - first_segment[hub]) * kSegmentEdges;
       const int64_t end = begin + kSegmentEdges < row_end ? begin + kSegmentEdges : row_end;
-      step.partial(row, begin, end, states.get() + stride * segment, Caller{worker, 0});
+      step.partial(row, begin, end, states.get() + stride * segment,
+                   Caller{worker, first_group + kHubGroups + segment});
     });
     const int64_t groups = count < kHubGroups ? count : kHubGroups;
     parallel_tasks(groups, threads, [&](int64_t group, int worker) {

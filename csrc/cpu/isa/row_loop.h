@@ -3,7 +3,7 @@
 // A score is a struct with
 //   A                              accumulate type
 //   heads
-//   logits(row, slot, edges, t, worker)  writes the final scores of slots [slot, slot + edges) of a target row;
+//   logits(row, slot, edges, t, caller)  writes the final scores of slots [slot, slot + edges) of a target row;
 //                                        t has room for kRowsAtOnce edges more
 //   reweight(slot, edges, p)             multiplies exp of the scores by the edges' own weights; false without any
 //   values                               Rows: the feature rows edges carry (where there is an out)
@@ -140,7 +140,7 @@ void write_attention(const Score& score, const Adjacency& g, const Dropout<typen
   for_each_piece(g.rowptr, g.num_dst, threads, [&](int64_t row, int64_t begin, int64_t end, int worker) {
     const int64_t edges = end - begin;
     A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
-    score.logits(row, begin, edges, p, worker);
+    score.logits(row, begin, edges, p, Caller{worker, kNoGroup});
     normalise(p, edges, heads, row_stats + row * 2 * heads);
     score.reweight(begin, edges, p);
     if (drop) {
@@ -192,11 +192,11 @@ void forward(const Score& score, const Adjacency& g, const Dropout<typename Scor
   const int64_t width = heads * channels, state_size = 2 * heads + width;  // maximum, sum, weighted sum of values
   Scratch<A> scratch(threads, kPieceEdges + kRowsAtOnce, heads, 2);
 
-  const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, int worker) {
+  const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, Caller caller) {
     A *maximum = state, *sum = state + heads, *acc = state + 2 * heads;
-    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
+    A *p = scratch.array(caller, 0), *factor = scratch.array(caller, 1);
     const int64_t edges = end - begin;
-    score.logits(row, begin, edges, p, worker);
+    score.logits(row, begin, edges, p, caller);
     with_heads<A>(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
     if (score.reweight(begin, edges, p)) {
       for (int64_t h = 0; h < heads; ++h) sum[h] = 0;

@@ -137,6 +137,18 @@ void score_four(A* t, const A* const* k, const A* const* e, const A* q, const Sc
   }
 }
 
+template <class S, class A>
+void term_row(A* to, const A* k, const A* e, const A* q, const ScoreParameters<A>& p) {
+  for_channels<A>(p.heads * p.channels, [&](auto width, int64_t c) {
+    constexpr int W = decltype(width)::value;
+    using V = Vec<A, W>;
+    V att{};
+    if constexpr (S::has_att) att = load<W>(p.att + c);
+    store<W>(to + c,
+             p.scale * S::template term<V, A>(load<W>(k + c), load_edge<S, W>(e, c), load<W>(q + c), att, p.slope));
+  });
+}
+
 // Calls function(width, c, gradient) over an edge's vectors, gradient being that of scale-free terms.
 template <class A, class Function>
 inline void for_gradient(const EdgeGradient<A>& gradient, const ScoreParameters<A>& p, const Function& function) {
@@ -192,7 +204,7 @@ void edge_row(A* de, const EdgeGradient<A>& gradient, const A* k, const A* e, co
 }
 
 template <class S, class A>
-constexpr ScoreRows<A> kRows = {score_four<S, A>, target_row<S, A>, source_row<S, A>, edge_row<S, A>};
+constexpr ScoreRows<A> kRows = {score_four<S, A>, term_row<S, A>, target_row<S, A>, source_row<S, A>, edge_row<S, A>};
 
 }  // namespace
 

@@ -28,6 +28,8 @@ template <class A>
 struct ScoreRows {
   // t[u, h] += score of four rows; e is not read by a table without edges
   void (*score)(A* t, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
+  // to = the terms whose sums over channels are the scores
+  void (*terms)(A* to, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // dq += and datt += this edge's part; gatv2: dq still lacks the factor att
   void (*target)(A* dq, A* datt, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // dk += this edge's part; gatv2: still without the factor att

@@ -11,7 +11,7 @@ void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, con
 void node_terms(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
 void node_terms_backward(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                          const NodeGradients&);
-void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&);
+void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&, const ActivationTap&);
 void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
 void first_largest(const Problem&, const void* values, int64_t* first);
 void ragged_forward(const RaggedProblem&, const RaggedOutputs&);

@@ -5,7 +5,6 @@ Three tables extend it: :data:`EXAMINED`, what is examined of a score, :data:`WA
 attention is no op of gattn's, and :data:`OWN`, what a layer means that has an op compute more than that.
 """
 
-from gattn.analysis.massive.activations import EXAMINED
 from gattn.analysis.massive.carriers import Carrier, Carriers
 from gattn.analysis.massive.findings import Findings
 from gattn.analysis.massive.fit import GammaFit, gamma_fit
@@ -15,6 +14,7 @@ from gattn.analysis.massive.recorder import TAPS, MassiveActivations
 from gattn.analysis.massive.report import Layer, Report
 from gattn.analysis.massive.watch import WATCHED
 from gattn.observers import Attended
+from gattn.reference.activations import EXAMINED
 
 __all__ = [
     "EXAMINED",

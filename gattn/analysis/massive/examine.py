@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
-from gattn.activations import Rows
+from gattn.activations import ActivationStats, Rows
 from gattn.analysis.massive import activations, carriers
 from gattn.analysis.massive.carriers import Carrier
 from gattn.analysis.massive.own import Own
@@ -15,21 +15,38 @@ from gattn.analysis.massive.record import LISTED, Edges, Limits, Record
 from gattn.observers import Attended
 from gattn.ops.activation_stats import largest_by_segment
 
+#: Activations ``[n, D]`` of the edges with these places among those that are looked at.
+Activations = Callable[[Tensor], Tensor]
+
 
 @torch.no_grad()
 def examine(
     record: Record, attended: Attended, own: Own | None, edges: Edges, taps: Collection[str], limits: Limits
 ) -> None:
-    """Counts everything that is wanted of the attention, ``limits.chunk`` numbers of its activations at a time."""
+    """Counts everything that is wanted of the attention, ``limits.chunk`` numbers of its activations at a time; those
+    of which the op has taken the statistics are made again for single edges alone."""
     record.calls += 1
     ratios, massive, scores = [], [], []
-    for part, x, score in activations.chunks(attended, own, limits.chunk):
-        if "activations" in taps:
-            found = _activations(record, x.flatten(1), part, edges, limits)
-            ratios.append(found[0])
-            massive.append(found[1])
-        if "logits" in taps or "attention" in taps:
-            scores.append(score)
+    fused = attended.stats if own is None and "activations" in taps else None
+    if fused is not None:
+        stats = fused.with_thresholds(limits.thresholds)
+        record.add("activations", stats)
+        found = _activations(
+            record, stats, lambda place: activations.of_edges(attended, place).flatten(1), 0, edges, limits
+        )
+        ratios.append(found[0])
+        massive.append(found[1])
+    by_score = "logits" in taps or "attention" in taps
+    if by_score or (fused is None and "activations" in taps):
+        for part, x, score in activations.chunks(attended, own, limits.chunk):
+            if fused is None and "activations" in taps:
+                x = x.flatten(1)
+                stats = record.count("activations", x, limits)
+                found = _activations(record, stats, x.__getitem__, part.start, edges, limits)
+                ratios.append(found[0])
+                massive.append(found[1])
+            if by_score:
+                scores.append(score)
     if ratios:
         _by_edge(record, torch.cat(ratios), torch.cat(massive), edges)
     if scores:
@@ -40,36 +57,39 @@ def examine(
             record.count("attention", activations.weights(attended, s), limits)
 
 
-def _activations(record: Record, x: Tensor, part: slice, edges: Edges, limits: Limits) -> tuple[Tensor, Tensor]:
-    """Ratio and number of massive activations of the edges ``part`` with activations ``x`` ``[e, D]``, on the CPU."""
-    rows = record.count("activations", x, limits).rows
+def _activations(
+    record: Record, stats: ActivationStats, x: Activations, start: int, edges: Edges, limits: Limits
+) -> tuple[Tensor, Tensor]:
+    """Ratio and number of massive activations of edges from ``start`` on, on the CPU."""
+    rows = stats.rows
     assert rows is not None
+    count = len(rows.ratio)
     heavy = (rows.ratio.isfinite() & (rows.ratio.double() > limits.threshold)).nonzero().flatten()
-    above = _ratios(x, rows, heavy).double() > limits.threshold
-    record.features += above.sum(0).cpu()
-    massive = torch.zeros(len(x), dtype=torch.int64)
-    massive[heavy.cpu()] = above.sum(1).cpu()
-    _list_largest(record, x, rows, part.start, edges)
+    massive = torch.zeros(count, dtype=torch.int64)
+    for place in heavy.split(max(1, limits.chunk // record.width)):
+        above = _ratios(x, rows, place).double() > limits.threshold
+        record.features += above.sum(0).cpu()
+        massive[place.cpu()] = above.sum(1).cpu()
+    _list_largest(record, x, rows, start, edges)
 
-    ratio, place = rows.ratio.cpu(), record.maxima.chosen(len(x))
-    record.maxima = record.maxima.extend(place, ratio[place].unsqueeze(1), len(x))
-    place = record.ratios.chosen(len(x))
-    record.ratios = record.ratios.extend(place, _ratios(x, rows, place.to(x.device)), len(x))
+    ratio, place = rows.ratio.cpu(), record.maxima.chosen(count)
+    record.maxima = record.maxima.extend(place, ratio[place].unsqueeze(1), count)
+    place = record.ratios.chosen(count)
+    record.ratios = record.ratios.extend(place, _ratios(x, rows, place.to(rows.ratio.device)), count)
     return ratio, massive
 
 
-def _ratios(x: Tensor, rows: Rows, place: Tensor) -> Tensor:
-    return x[place].abs() / rows.median[place].unsqueeze(1)
+def _ratios(x: Activations, rows: Rows, place: Tensor) -> Tensor:
+    return x(place).abs() / rows.median[place].unsqueeze(1)
 
 
-def _list_largest(record: Record, x: Tensor, rows: Rows, start: int, edges: Edges) -> None:
+def _list_largest(record: Record, x: Activations, rows: Rows, start: int, edges: Edges) -> None:
     known = torch.where(rows.ratio.isfinite(), rows.ratio, -1.0)
-    ratio, place = known.sort(descending=True, stable=True)
-    full = len(record.largest) == LISTED
-    floor = record.largest[-1].ratio if full else -1.0
-    wanted = (ratio[:LISTED] > floor).sum()
-    place = place[: int(wanted)]
-    column = x[place].abs().max(1).indices
+    floor = record.largest[-1].ratio if len(record.largest) == LISTED else -1.0
+    least = known.topk(min(LISTED, len(known))).values.amin() if len(known) else floor
+    place = ((known > floor) & (known >= least)).nonzero().flatten()
+    place = place[known[place].sort(descending=True, stable=True).indices[:LISTED]]
+    column = x(place).abs().max(1).indices
     numbers = (rows.ratio[place], rows.largest[place], column, place + start)
     found = [_carrier(record, edges, *each) for each in zip(*(n.tolist() for n in numbers), strict=True)]
     record.largest = carriers.largest(record.largest, found, LISTED)

@@ -110,10 +110,13 @@ class Record:
     def count(self, tap: str, x: Tensor, limits: Limits) -> ActivationStats:
         """Adds rows of a tap; their own statistics."""
         found = activation_stats(x, thresholds=limits.thresholds)
-        known = self.stats.get(tap)
-        kept = replace(found, rows=None)
-        self.stats[tap] = kept if known is None else known.merge(kept)
+        self.add(tap, found)
         return found
+
+    def add(self, tap: str, stats: ActivationStats) -> None:
+        """Adds statistics of further rows of a tap."""
+        known, kept = self.stats.get(tap), replace(stats, rows=None)
+        self.stats[tap] = kept if known is None else known.merge(kept)
 
     def merge(self, other: Record, batches: int, graphs: int) -> Record:
         """These rows followed by the others', whose batches and graphs are counted from these numbers on.

@@ -66,8 +66,11 @@ class MassiveActivations:
     Rows with a NaN or an infinity, and those whose median is 0 and whose ratio is infinite, are counted apart and are
     in no other number.
 
-    The model computes the same numbers as without. Rows are made again ``chunk`` numbers at a time and never kept;
-    PyTorch Geometric's own layers hold such tensors anyway. Compiled code runs eagerly in the context. A second
+    The model computes the same numbers as without. On the CPU gattn's kernels take the statistics of activations on
+    their way, and only rows that are looked at one by one are made again: massive ones, the largest, a sample.
+    Elsewhere all rows are, ``chunk`` numbers at a time, and never kept; PyTorch Geometric's own layers hold such
+    tensors anyway.
+    Compiled code runs eagerly in the context. A second
     ``with`` goes on counting.
 
     Which graph a node belongs to is taken from a ``Data`` among the arguments of the call or from parameters of
@@ -221,15 +224,22 @@ class MassiveActivations:
 
     # What the ops and layers call ------------------------------------------------------------------------------
 
+    def thresholds(self, attended: Attended) -> Sequence[float]:
+        """Those of this thread's layer, where what the op computes is what the layer means."""
+        here = self._where
+        if not here.stack or self._entered is None or "activations" not in self.findings.taps:
+            return ()
+        with torch.no_grad():
+            return self.findings.limits.thresholds if _own(here.stack[-1], attended) is None else ()
+
     def attended(self, attended: Attended) -> None:
         """An attention, of the innermost module of the model that runs in this thread."""
         here = self._where
         if not here.stack or self._entered is None:
             return
         frame, limits = here.stack[-1], self.findings.limits
-        translate = next((OWN[kind] for kind in type(frame.module).__mro__ if kind in OWN), None)
         with self._lock, torch.no_grad():
-            own = None if translate is None else translate(frame.module, attended)
+            own = _own(frame, attended)
             kinds = () if own is None else own.kinds
             edges = here.edges(attended.graph, kinds, self.findings, per_graph=self.per_graph)
             record = self._record(frame, attended, own)
@@ -285,6 +295,11 @@ class MassiveActivations:
         if name not in known:
             known[name] = Record.empty(name, type(frame.module).__name__, score, heads, channels, sample)
         return known[name]
+
+
+def _own(frame: Frame, attended: Attended) -> Own | None:
+    translate = next((OWN[kind] for kind in type(frame.module).__mro__ if kind in OWN), None)
+    return None if translate is None else translate(frame.module, attended)
 
 
 def _first_tensor(output: Any, name: str) -> Tensor:

@@ -1,0 +1,341 @@
+// Statistics of rows of activations, as many rows at a time as a vector has lanes: they are transposed, a row a lane,
+// so that the medians of all of them come out of one sorting network.
+#pragma once
+
+#include <cmath>
+
+#include "../activation.h"
+#include "../buffer.h"
+#include "median.h"
+#include "products.h"
+
+namespace gattn::cpu::GATTN_ISA {
+
+// The largest number so far and where it is; of equal ones that of the first row.
+struct Top {
+  double value = -1;
+  int64_t row = -1, column = -1;
+
+  bool below(double other, int64_t at) const { return other > value || (other == value && at < row); }
+  void take(const Top& other) {
+    if (other.row >= 0 && below(other.value, other.row)) *this = other;
+  }
+  void write(double* to) const {
+    to[0] = value;
+    to[1] = static_cast<double>(row);
+    to[2] = static_cast<double>(column);
+  }
+};
+
+// Rows are taken by workers, each row as part of an owner's share of the work. What depends on the order of additions
+// is kept by owner, so it is the same for any number of threads if the rows of each owner come in one order.
+template <class A, class S>
+class RowStatistics {
+ public:
+  static constexpr int W = kLanes<A>;
+  using V = Vec<A, W>;
+
+  RowStatistics(int64_t width, const ActivationLimits& limits, const ActivationOutputs& outputs, int threads,
+                int64_t owners)
+      : width_(width),
+        limits_(limits),
+        outputs_(outputs),
+        threads_(threads),
+        owners_(owners),
+        medians_(width),
+        count_size_(kActivationCounts + limits.threshold_count + limits.edge_count + 1),
+        room_size_((medians_.room() + W) * W),  // whole blocks of columns are transposed
+        bins_per_octave_(limits.edge_count > 1 ? 1.0 / ::log2(limits.edges[1] / limits.edges[0]) : 0.0),
+        room_(threads * room_size_),
+        counts_(threads * count_size_),
+        least_above_(limits.threshold_count),
+        tops_(2 * threads),
+        sums_(2 * owners) {
+    for (int64_t i = 0; i < threads * count_size_; ++i) counts_[i] = 0;
+    for (int64_t t = 0; t < limits.threshold_count; ++t) least_above_[t] = least_above(limits.thresholds[t]);
+    for (int64_t i = 0; i < 2 * threads; ++i) tops_[i] = Top();
+    for (int64_t i = 0; i < 2 * owners; ++i) sums_[i] = 0;
+  }
+
+  // The rows that lie at row[0], row[1], ... in memory that may be read up to `end`; their numbers go to the places
+  // ids[0], ids[1], ... Of the W rows only `count` count; the others are read all the same.
+  void take(const S* const (&row)[W], const S* end, const int64_t (&ids)[W], int count, int worker,
+            int64_t owner) const {
+    A* values = room_.get() + worker * room_size_;
+    Lanes lanes{};
+    int64_t c = 0;
+    for (; c + W <= width_; c += W) {
+      V block[W];
+      for (int i = 0; i < W; ++i) block[i] = load<W>(row[i] + c);
+      add_columns(block, W, values + c * W, &lanes);
+    }
+    if (c < width_) {
+      V block[W];
+      bool readable = true;
+      for (int i = 0; i < W; ++i) readable &= row[i] + c + W <= end;
+      if (readable)
+        for (int i = 0; i < W; ++i) block[i] = load<W>(row[i] + c);
+      else
+        for (int i = 0; i < W; ++i) {
+          block[i] = V{};
+          for (int l = 0; l < width_ - c; ++l) block[i][l] = load<1>(row[i] + c + l);
+        }
+      add_columns(block, static_cast<int>(width_ - c), values + c * W, &lanes);
+    }
+    lanes.median = medians_.lower(values);
+    lanes.ratio = lanes.largest / lanes.median;
+    int32_t bin[W];
+    rough_bins(lanes.ratio, bin);
+    double* sums = sums_.get() + 2 * owner;
+    add_sums(lanes, count, sums);
+    if (count == W && ordinary(lanes, tops_.get() + 2 * worker)) {
+      count_above(lanes, values, counts_.get() + worker * count_size_ + kActivationCounts);
+      return finish_all(lanes, ids, bin, worker);
+    }
+    for (int l = 0; l < count; ++l) {
+      const Lane lane{row[l], ids[l], lanes.squares[l], lanes.largest[l], lanes.median[l], lanes.ratio[l], bin[l]};
+      finish(lane, worker, sums);
+    }
+  }
+
+  // Where a row's numbers go.
+  A* place(int64_t id) const { return static_cast<A*>(outputs_.rows) + id * outputs_.row_stride; }
+
+  void add_up() const {
+    Top largest, ratio;
+    for (int worker = 0; worker < threads_; ++worker) {
+      largest.take(tops_[2 * worker]);
+      ratio.take(tops_[2 * worker + 1]);
+    }
+    largest.write(outputs_.extremes);
+    ratio.write(outputs_.extremes + 3);
+    for (int64_t i = 0; i < count_size_; ++i) {
+      outputs_.counts[i] = 0;
+      for (int worker = 0; worker < threads_; ++worker) outputs_.counts[i] += counts_[worker * count_size_ + i];
+    }
+    outputs_.sums[0] = outputs_.sums[1] = 0;
+    for (int64_t i = 0; i < 2 * owners_; ++i) outputs_.sums[i % 2] += sums_[i];
+  }
+
+ private:
+  using Bits = Vec<typename BitsOf<A>::type, W>;
+  using Signed = decltype(Bits{} < Bits{});
+  struct Lane {
+    const S* row;
+    int64_t id;
+    A squares, largest, median, ratio;
+    int32_t bin;
+  };
+
+  struct Lanes {
+    V sum, squares, largest, median, ratio;
+  };
+
+  // Transposes W columns, of which the first `count` count.
+  GATTN_INLINE static void add_columns(V (&block)[W], int count, A* values, Lanes* lanes) {
+    constexpr int kChains = 4;  // a sum after the other would wait for the one before
+    transpose<A, W>(block);
+    V sum[kChains]{}, squares[kChains]{}, largest[kChains]{};
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) {
+      if (i >= count) break;
+      sum[i % kChains] += block[i];
+      squares[i % kChains] += block[i] * block[i];
+      V positive = magnitude(block[i]);
+      store<W>(values + i * W, positive);
+      put_in_order(positive, largest[i % kChains]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; ++i) {
+      lanes->sum += sum[i];
+      lanes->squares += squares[i];
+      put_in_order(largest[i], lanes->largest);
+    }
+  }
+
+  GATTN_INLINE static double total(V v) {
+    A each[W];
+    store<W>(each, v);
+    double sum[4]{};
+    for (int l = 0; l < W; ++l) sum[l % 4] += each[l];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+  // In one order, whatever else is done with the lanes.
+  static void add_sums(const Lanes& lanes, int count, double* sums) {
+    V counted = splat<A, W>(1);
+    for (int l = count; l < W; ++l) counted[l] = 0;
+    const auto use = (lanes.squares <= splat<A, W>(max_finite())) & (counted > V{});
+    sums[0] += total(use ? lanes.sum : V{});
+    sums[1] += total(use ? lanes.squares : V{});
+  }
+
+  // Whether no lane asks for more than its sums, its numbers, its bin and counts.
+  bool ordinary(const Lanes& lanes, const Top* tops) const {
+    const auto good = (lanes.squares <= splat<A, W>(max_finite())) & (lanes.median > V{}) &
+                      (lanes.largest < splat<A, W>(static_cast<A>(tops[0].value))) &
+                      (lanes.ratio < splat<A, W>(static_cast<A>(tops[1].value)));
+    return all(good);
+  }
+  template <class Mask>
+  static bool all(Mask mask) {
+    Mask none = ~mask;
+    uint64_t words[sizeof(Mask) / 8], any = 0;
+    memcpy(words, &none, sizeof(none));
+    for (const uint64_t word : words) any |= word;
+    return any == 0;
+  }
+
+  void finish_all(const Lanes& lanes, const int64_t (&ids)[W], const int32_t (&bin)[W], int worker) const {
+    int64_t* bins = counts_.get() + worker * count_size_ + kActivationCounts + limits_.threshold_count;
+    A numbers[3][W];
+    store<W>(numbers[0], lanes.largest);
+    store<W>(numbers[1], lanes.median);
+    store<W>(numbers[2], lanes.ratio);
+    bool in_order = outputs_.row_stride == 1;
+    for (int l = 0; l < W; ++l) in_order &= ids[l] == ids[0] + l;
+    for (int k = 0; k < 3; ++k) {
+      A* to = place(0) + k * outputs_.number_stride;
+      if (in_order)
+        memcpy(to + ids[0], numbers[k], sizeof(numbers[k]));
+      else
+        for (int l = 0; l < W; ++l) to[ids[l] * outputs_.row_stride] = numbers[k][l];
+    }
+    for (int l = 0; l < W; ++l) ++bins[exact_bin(numbers[2][l], bin[l])];
+  }
+
+  // Activations of all lanes above each threshold. |x| / median is one of those numbers if |x| is no less than a number
+  // that is found once, to the last bit: dividing every |x| would take longer than everything else.
+  void count_above(const Lanes& lanes, const A* values, int64_t* counts) const {
+    for (int64_t t = 0; t < limits_.threshold_count; ++t) {
+      const V quotient = splat<A, W>(least_above_[t]);
+      if (all(lanes.ratio < quotient)) return;
+      V least = quotient * lanes.median;
+      for (int step = 0; step < 2; ++step) {  // rounding has moved it by so much at the most
+        const V lower = bit_cast<V>(bit_cast<Bits>(least) - 1), higher = bit_cast<V>(bit_cast<Bits>(least) + 1);
+        least = least / lanes.median < quotient ? higher : lower / lanes.median < quotient ? least : lower;
+      }
+      Signed above{};  // minus their number
+      for (int64_t c = 0; c < width_; ++c) above += load<W>(values + c * W) >= least;
+      for (int l = 0; l < W; ++l) counts[t] -= above[l];
+    }
+  }
+  static A least_above(double threshold) {
+    const A nearest = static_cast<A>(threshold);
+    return nearest > threshold ? nearest : bit_cast<A>(bit_cast<typename BitsOf<A>::type>(nearest) + 1);
+  }
+
+  static V magnitude(V v) {
+    constexpr auto sign = typename BitsOf<A>::type{1} << (8 * sizeof(A) - 1);
+    return (V)((Bits)v & ~sign);
+  }
+
+  void finish(const Lane& lane, int worker, double* sums) const {
+    A* const found = place(lane.id);
+    const int64_t next = outputs_.number_stride;
+    int64_t* counts = counts_.get() + worker * count_size_;
+    Top* tops = tops_.get() + 2 * worker;
+    if (!(lane.squares <= max_finite()) && !look_closely(lane.row, counts, sums)) {
+      found[0] = found[next] = found[2 * next] = bit_cast<A>(quiet_nan());
+      return;
+    }
+    found[0] = lane.largest;
+    found[next] = lane.median;
+    if (tops[0].below(lane.largest, lane.id)) tops[0] = {lane.largest, lane.id, largest_column(lane.row)};
+    if (lane.median == 0) {
+      found[2 * next] = static_cast<A>(__builtin_inf());
+      ++counts[kZeroMedians];
+      return;
+    }
+    found[2 * next] = lane.ratio;
+    if (tops[1].below(lane.ratio, lane.id)) tops[1] = {lane.ratio, lane.id, largest_column(lane.row)};
+    for (int64_t t = 0; t < limits_.threshold_count && lane.ratio > limits_.thresholds[t]; ++t)
+      counts[kActivationCounts + t] += above(lane.row, lane.median, limits_.thresholds[t]);
+    ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio, lane.bin)];
+  }
+
+  // Counts what is not finite; false if there is any. A row whose squares are too large, and finite, is added up in
+  // double.
+  bool look_closely(const S* row, int64_t* counts, double* sums) const {
+    int64_t nan = 0, infinite = 0;
+    double sum = 0, squares = 0;
+    for (int64_t c = 0; c < width_; ++c) {
+      const double value = load<1>(row + c);
+      if (value != value)
+        ++nan;
+      else if (value - value != 0)
+        ++infinite;
+      sum += value;
+      squares += value * value;
+    }
+    counts[kNan] += nan;
+    counts[kInfinite] += infinite;
+    counts[kBadRows] += nan + infinite > 0;
+    if (nan + infinite > 0) return false;
+    sums[0] += sum;
+    sums[1] += squares;
+    return true;
+  }
+
+  int64_t above(const S* row, A median, double threshold) const {
+    int64_t found = 0;
+    for (int64_t c = 0; c < width_; ++c) {
+      const A value = load<1>(row + c);
+      found += (value < 0 ? -value : value) / median > threshold;
+    }
+    return found;
+  }
+
+  int64_t largest_column(const S* row) const {
+    int64_t at = 0;
+    A best = -1;
+    for (int64_t c = 0; c < width_; ++c) {
+      const A value = load<1>(row + c), positive = value < 0 ? -value : value;
+      if (positive > best) {
+        best = positive;
+        at = c;
+      }
+    }
+    return at;
+  }
+
+  // About the number of edges that are not above the ratio, from its exponent and mantissa.
+  void rough_bins(V ratio, int32_t* bins) const {
+    using Floats = Vec<float, W>;
+    using Integers = Vec<int32_t, W>;
+    const V limit = splat<A, W>(static_cast<A>(1e30));
+    const Floats rough = __builtin_convertvector(ratio < limit ? ratio : limit, Floats);
+    const Integers bits = bit_cast<Integers>(rough) - 0x3f800000;
+    const Floats exponent = __builtin_convertvector(bits >> 23, Floats);
+    const Floats rest = __builtin_convertvector(bits & 0x7fffff, Floats) * (1.0f / 8388608.0f);
+    const Floats log2 = exponent + rest + rest * (1.0f - rest) * (0.42086f - 0.15639f * rest);  // within .001
+    const Integers found = __builtin_convertvector(log2 * static_cast<float>(bins_per_octave_), Integers) + 1;
+    memcpy(bins, &found, sizeof(found));
+  }
+  int64_t exact_bin(A ratio, int64_t bin) const {
+    bin = bin < 0 ? 0 : bin > limits_.edge_count ? limits_.edge_count : bin;
+    while (bin < limits_.edge_count && limits_.edges[bin] <= ratio) ++bin;
+    while (bin > 0 && limits_.edges[bin - 1] > ratio) --bin;
+    return bin;
+  }
+
+  static A max_finite() { return sizeof(A) == 4 ? static_cast<A>(__FLT_MAX__) : static_cast<A>(__DBL_MAX__); }
+  static typename BitsOf<A>::type quiet_nan() {
+    return sizeof(A) == 4 ? 0x7fc00000u : static_cast<typename BitsOf<A>::type>(0x7ff8000000000000ull);
+  }
+
+  const int64_t width_;
+  const ActivationLimits limits_;
+  const ActivationOutputs outputs_;
+  const int threads_;
+  const int64_t owners_;
+  const Medians<A> medians_;
+  const int64_t count_size_, room_size_;
+  const double bins_per_octave_;
+  const Buffer<A> room_;
+  const Buffer<int64_t> counts_;
+  const Buffer<A> least_above_;
+  const Buffer<Top> tops_;     // by worker: the largest number, the largest ratio
+  const Buffer<double> sums_;  // by owner: of numbers, of squares
+};
+
+}  // namespace gattn::cpu::GATTN_ISA
