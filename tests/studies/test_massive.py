@@ -36,7 +36,8 @@ def results(out: Path) -> list[dict[str, Any]]:
 
 def test_an_interrupted_study_goes_on_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal in the middle of an epoch; and the page has a figure and tables for every network."""
-    assert study(tmp_path / "whole", "--batch-size", "8", "--terms", "none", "kv_slot") == 0
+    options = ["--batch-size", "8", "--terms", "none", "kv_slot", "--perturb"]
+    assert study(tmp_path / "whole", *options) == 0
     task, count = TASKS["BA-2motifs"], 0
 
     def interrupting(scores: Tensor, y: Tensor) -> Tensor:
@@ -47,10 +48,10 @@ def test_an_interrupted_study_goes_on_as_it_was(tmp_path: Path, monkeypatch: pyt
         return task.each(scores, y)
 
     monkeypatch.setitem(TASKS, "BA-2motifs", replace(task, each=interrupting))
-    assert study(tmp_path / "parts", "--batch-size", "8", "--terms", "none", "kv_slot") == 130
+    assert study(tmp_path / "parts", *options) == 130
     graph_set.cache_clear()  # as in another process
     torch.manual_seed(99)
-    assert study(tmp_path / "parts", "--batch-size", "8", "--terms", "none", "kv_slot", "--resume") == 0
+    assert study(tmp_path / "parts", *options, "--resume") == 0
     found = results(tmp_path / "parts")
     assert found == results(tmp_path / "whole")
     assert [(r["model"], r["term"]) for r in found] == [
@@ -129,6 +130,12 @@ def test_graphs_are_made_full() -> None:
     assert plain.edge_index[:, ~plain.edge_real].T.tolist() == [[0, 2], [2, 0]]
     assert (plain.edge_kernel > 0).all()
     assert (path.num_edges, path.edge_attr, columns.num_edges) == (4, None, 4)
+
+
+def test_types_of_edges_have_names() -> None:
+    assert [TASKS["ZINC"].edge(kind, 5) for kind in ("4", "5", "self-loop")] == ["aromatic", ADDED, "self-loop"]
+    assert [TASKS["TOX21"].edge(kind, 19) for kind in ("1", "12", "19", "7")] == ["single", "aromatic", ADDED, "type 7"]
+    assert [TASKS["PROTEINS"].edge(kind, 1) for kind in ("0", "1")] == ["edge", ADDED]
 
 
 @pytest.mark.parametrize("kind", KINDS)
