@@ -89,7 +89,7 @@ def _about(dataset: str, results: list[Result], protocol: dict[str, Any]) -> str
             f"p = {kernel.steps} and γ = {kernel.gamma:g})"
         )
     return (
-        f"The table: test {TASKS[name].label} at the last of {_epochs(results)} epochs, and what {first['graphs']:,} "
+        f"The table: test {TASKS[name].label} after epoch {_epochs(results)}, and what {first['graphs']:,} "
         f"graphs of the test set show: the largest ratio of an activation to its edge's median, activations above "
         f"{THRESHOLD:.0f} in all layers together, beside those of {protocol['copies']} untrained copies (the largest "
         f"of them, and a copy's mean), layers and graphs with such activations (graphs of the layer that has most), "

@@ -48,6 +48,8 @@ def carriers(result: Result, layers: Sequence[int]) -> str:
 def answer(result: Result) -> str:
     """The paper's question for one network: where it exceeds the threshold and its untrained copies do not."""
     who, name = exceeding(result), f"{TERMS[result['term']].capitalize()}: "
+    if all(math.isnan(value(x)) for x in result["largest_ratio"]):
+        return f"{name}no layer has an edge whose ratio is finite."
     alone, both, base = ([i for i, each in enumerate(who) if each == kind] for kind in (TRAINED, BOTH, UNTRAINED))
     layers = range(len(who))
     most = max(alone or both or layers, key=lambda i: _or_nothing(value(result["largest_ratio"][i])))

@@ -199,6 +199,18 @@ def test_several_labels_all_pairs_and_fewer_training_graphs(tmp_path: Path) -> N
     assert "perturbed" not in page
 
 
+def test_a_run_that_diverges_is_examined_and_said_to(tmp_path: Path) -> None:
+    """A learning rate that overflows; it is not perturbed."""
+    assert study(tmp_path / "s", "--lr", "1e30", "--terms", "none", "--perturb", models=("san",)) == 0
+    (result,) = results(tmp_path / "s")
+    assert (result["test"], result["largest_ratio"]) == (None, [None, None])
+    assert "perturb_loss" not in result
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "<td>diverged</td>" in page
+    assert "No bias term: no layer has an edge whose ratio is finite." in page
+    assert "perturbed" not in page
+
+
 def test_mean_roc_auc() -> None:
     """Of the pairs with labels 1 and 0: the share in which the 1 has the larger score. A label of one class is left
     out, as is what is not known."""

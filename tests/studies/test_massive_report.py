@@ -46,6 +46,7 @@ def test_layers_are_told_apart() -> None:
             "No bias term: no layer exceeds 1000; the largest ratio is that of layer 2, 30, 0.5 times the 60 of the "
             "untrained copies.",
         ),
+        ([None, None], [10, 60], "No bias term: no layer has an edge whose ratio is finite."),
         (
             [1500, 20],
             [2000, 10],
