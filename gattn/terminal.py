@@ -22,13 +22,15 @@ class UsageError(Exception):
     """A mistake of the caller: printed as one line, exit status 2."""
 
 
-def require(module: str, purpose: str) -> ModuleType:
-    """Import an optional dependency, or raise :class:`UsageError` saying what needs it."""
+def require(module: str, purpose: str, extra: str = "") -> ModuleType:
+    """Import an optional dependency, or raise :class:`UsageError` saying what needs it, and which of gattn's extras
+    has it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
-        raise UsageError(f"{purpose} needs {package} ({error}): pip install {package}") from error
+        with_it = f", or gattn[{extra}]" if extra else ""
+        raise UsageError(f"{purpose} needs {package} ({error}): pip install {package}{with_it}") from error
 
 
 def say(text: str = "") -> None:

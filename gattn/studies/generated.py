@@ -41,13 +41,8 @@ def two_motifs(generator: torch.Generator) -> Data:
 
     A Barabási-Albert tree of 20 nodes with a house (class 0) or a ring of five nodes (class 1) tied to one of them.
     """
-    ends = [0, 1]  # every node as often as it has edges: drawing from it prefers nodes of a high degree
     joined = torch.zeros(25, 25, dtype=torch.bool)
-    joined[0, 1] = True
-    for node in range(2, 20):
-        other = ends[_below(len(ends), generator)]
-        joined[other, node] = True
-        ends += [other, node]
+    joined[:20, :20] = _tree(20, generator)
     kind = _below(2, generator)
     for one, other in (_HOUSE, _RING)[kind]:
         joined[20 + min(one, other), 20 + max(one, other)] = True
@@ -55,11 +50,61 @@ def two_motifs(generator: torch.Generator) -> Data:
     return Data(x=torch.ones(25, 1), edge_index=_edges(joined), y=torch.tensor([kind]))
 
 
+#: By label of :func:`labelled_motifs`: motifs on their nodes 0 to 4.
+_MOTIFS = (_HOUSE, _RING, tuple((0, leaf) for leaf in range(1, 5)))
+
+
+def labelled_motifs(generator: torch.Generator) -> Data:
+    """A graph that stands for a molecule with several labels, gattn's own: which of three motifs are tied to a tree.
+
+    A Barabási-Albert tree of 8 nodes, and each of a house, a ring and a star of five nodes with probability 1/2. One
+    graph in twenty is a lone node. Nodes and edges have two columns of categories, the first a number below 3 by
+    chance; the other of ``x`` ``[N, 2]`` is the degree up to 4, that of ``edge_attr`` ``[E, 2]`` whether the edge is a
+    motif's. ``y`` ``[1, 3]`` is NaN with probability 1/5.
+    """
+    kept = [_below(2, generator) == 1 for _ in _MOTIFS]
+    if _below(20, generator) == 0:
+        kept, tree = [False] * len(_MOTIFS), 1
+    else:
+        tree = 8
+    joined = torch.zeros(tree + 5 * sum(kept), tree + 5 * sum(kept), dtype=torch.bool)
+    joined[:tree, :tree] = _tree(tree, generator)
+    own = torch.zeros_like(joined)
+    for place, motif in enumerate(each for each, there in zip(_MOTIFS, kept, strict=True) if there):
+        start = tree + 5 * place
+        for one, other in motif:
+            own[start + min(one, other), start + max(one, other)] = True
+        joined[_below(tree, generator), start + _below(5, generator)] = True
+    edge_index = _edges(joined | own)
+    kind = torch.randint(3, joined.shape, generator=generator).triu(1)
+    columns = torch.stack([kind + kind.T, (own | own.T).long()], -1)
+    degree = edge_index[1].bincount(minlength=len(joined)).clamp(max=4)
+    y = torch.tensor([kept], dtype=torch.float)
+    y[torch.rand(y.shape, generator=generator) < 0.2] = torch.nan
+    x = torch.stack([torch.randint(3, (len(joined),), generator=generator), degree], 1)
+    return Data(x=x, edge_index=edge_index, edge_attr=columns[edge_index[0], edge_index[1]], y=y)
+
+
+#: The one with several labels and categories.
+LABELLED = "BA-labels"
 #: Generators by the data set's name, with the number of graphs that it was published with.
 GENERATED: dict[str, tuple[Callable[[torch.Generator], Data], int]] = {
     "CLUSTER": (cluster, 12_000),
     "BA-2motifs": (two_motifs, 1_000),
+    LABELLED: (labelled_motifs, 1_000),
 }
+
+
+def _tree(nodes: int, generator: torch.Generator) -> Tensor:
+    """Upper triangle of a Barabási-Albert tree."""
+    ends = [0, 1]  # every node as often as it has edges: drawing from it prefers nodes of a high degree
+    joined = torch.zeros(nodes, nodes, dtype=torch.bool)
+    joined[:1, 1:2] = True
+    for node in range(2, nodes):
+        other = ends[_below(len(ends), generator)]
+        joined[other, node] = True
+        ends += [other, node]
+    return joined
 
 
 def _below(bound: int, generator: torch.Generator) -> int:

@@ -88,6 +88,8 @@ def runs(protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
     found = []
     for key in grid_keys(grid):
         name, size = parse_name(key["dataset"])
+        if name not in SETTINGS:
+            raise UsageError(f"data set {name!r} has no settings here; expected some of {', '.join(SETTINGS)}")
         thousands = SETTINGS[name].nodes / 1000 * key["fraction"] / 100
         if size:
             thousands *= size / GENERATED[name][1]

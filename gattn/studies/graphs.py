@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric import transforms
 from torch_geometric.data import Batch, Data
 
-from gattn.studies.generated import GENERATED
+from gattn.studies.generated import GENERATED, LABELLED
 from gattn.terminal import Progress, UsageError, require
 from gattn.train.roots import pyg_root
 from gattn.transforms import ShortestPath
@@ -83,7 +83,7 @@ def parse_name(dataset: str) -> tuple[str, int]:
         listed = ", ".join(known.values())
         raise UsageError(f"unknown data set {dataset!r}; expected some of {listed}, with :SIZE for generated ones")
     if colon and (found not in GENERATED or not size.isdecimal() or int(size) < 12):
-        raise UsageError(f"data set {dataset!r}: only {' and '.join(GENERATED)} take a size, of at least 12 graphs")
+        raise UsageError(f"data set {dataset!r}: only {', '.join(GENERATED)} take a size, of at least 12 graphs")
     return found, int(size or 0)
 
 
@@ -130,6 +130,12 @@ def _encode(encoding: Encoding) -> Any:
     return transforms.AddRandomWalkPE(width, attr_name="encoding")
 
 
+def require_reader(name: str) -> None:
+    """Raises UsageError if the data set needs a package that is not installed."""
+    if name == MOLECULES:
+        require("rdkit", f"{MOLECULES}, which is made from SMILES,", "molecules")
+
+
 def _load(name: str, size: int, root: str | None) -> GraphSet:
     if name in GENERATED:
         return _generate(name, size)
@@ -141,7 +147,7 @@ def _load(name: str, size: int, root: str | None) -> GraphSet:
             place = next((entry for entry in place.iterdir() if entry.name.lower() == "zinc"), place / "zinc")
             parts = [datasets.ZINC(str(place), subset=True, split=split) for split in ("train", "val", "test")]
         elif name == MOLECULES:
-            require("rdkit", f"{MOLECULES}, which is made from SMILES,")
+            require_reader(name)
             parts = [datasets.MoleculeNet(str(place), name)]
         else:
             parts = [datasets.TUDataset(str(place), name)]
@@ -155,7 +161,9 @@ def _load(name: str, size: int, root: str | None) -> GraphSet:
     if name == "ZINC":
         return _molecules(parts, (place / "atom_types.json").exists())
     if name == MOLECULES:
-        return _labelled(parts[0])
+        molecules = list(parts[0])
+        bare = sum(not data.num_edges for data in molecules)
+        return _labelled(molecules, f"{len(molecules):,} molecules, {bare} of them without bonds, split at random.")
     graphs = [Data(x=data.x, edge_index=data.edge_index, y=data.y) for data in parts[0]]
     return GraphSet(graphs, parts[0].num_features, parts[0].num_classes)
 
@@ -170,27 +178,25 @@ def _molecules(parts: list[Any], substitute: bool) -> GraphSet:
     return GraphSet(graphs, kinds[0], 1, kinds[1], (len(parts[0]), len(parts[1])), _SUBSTITUTE if substitute else "")
 
 
-def _labelled(part: Any) -> GraphSet:
-    """Columns of categories are numbered on from one to the next; molecules without bonds are left out."""
-    whole = [data for data in part if data.num_edges]
-    first = {what: _columns([getattr(data, what) for data in whole]) for what in ("x", "edge_attr")}
-    graphs = [
+def _labelled(graphs: Sequence[Data], note: str) -> GraphSet:
+    """Columns of categories are numbered on from one to the next. Graphs may have no edges."""
+    first = {what: _columns([getattr(data, what) for data in graphs]) for what in ("x", "edge_attr")}
+    numbered = [
         Data(
             x=data.x.long() + first["x"][:-1],
             edge_index=data.edge_index,
             edge_attr=data.edge_attr.long() + first["edge_attr"][:-1],
             y=data.y.float(),
         )
-        for data in whole
+        for data in graphs
     ]
-    note = f"{len(graphs):,} molecules with bonds of {len(part):,}, split at random."
     kinds = [int(first[what][-1]) for what in ("x", "edge_attr")]
-    return GraphSet(graphs, kinds[0], graphs[0].y.size(1), kinds[1], note=note)
+    return GraphSet(numbered, kinds[0], numbered[0].y.size(1), kinds[1], note=note)
 
 
 def _columns(attributes: list[Tensor]) -> Tensor:
     """Where the categories of every column begin, and how many there are."""
-    most = torch.stack([attribute.amax(0) for attribute in attributes]).amax(0).long() + 1
+    most = torch.cat(attributes).amax(0).long() + 1
     return torch.cat([most.new_zeros(1), most.cumsum(0)])
 
 
@@ -199,7 +205,9 @@ def _generate(name: str, size: int) -> GraphSet:
     size = size or published
     generator = torch.Generator().manual_seed(0)
     graphs = [make(generator) for _ in range(size)]
-    labels = 1 + int(torch.cat([data.y for data in graphs]).max())
+    if name == LABELLED:
+        return _labelled(graphs, f"{size:,} generated graphs.")
     note = f"{size:,} graphs, generated as published{'' if size == published else f' ({published:,})'}."
+    labels = 1 + int(torch.cat([data.y for data in graphs]).max())
     fixed = (size * 10 // 12, size // 12) if name == "CLUSTER" else None
     return GraphSet(graphs, graphs[0].x.size(1), labels, fixed=fixed, note=note)

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch_geometric.loader import DataLoader
 
-from gattn.analysis import MassiveActivations
-from gattn.analysis.massive import Findings, Report
-from gattn.studies.generated import GENERATED
-from gattn.studies.graphs import batches, graph_set, parse_name
+from gattn.studies.generated import GENERATED, LABELLED
+from gattn.studies.graphs import batches, graph_set, parse_name, require_reader
 from gattn.studies.loop import Loop
-from gattn.studies.massive_model import ENCODING, KINDS, TASKS, Network, Plateau, loss_of
+from gattn.studies.massive_data import ENCODING, TASKS, Task, full_graphs
+from gattn.studies.massive_examine import examined
+from gattn.studies.massive_model import ALONG_EDGES, KINDS, Judged, Network, Plateau, judge
+from gattn.studies.massive_perturb import perturbed
 from gattn.studies.massive_report import sections
 from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError, require
@@ -29,11 +30,11 @@ TERMS = ("none", "edge_bias", "kv_slot")
 GRID = {
     "datasets": (
         ("ZINC", "TOX21", "PROTEINS"),
-        ("BA-2motifs:120",),
+        ("BA-2motifs:120", f"{LABELLED}:120"),
         str,
         f"data sets, of {', '.join(TASKS)}; a generated one as BA-2motifs:200 with fewer graphs",
     ),
-    "models": (tuple(KINDS), tuple(KINDS), str, f"of {', '.join(KINDS)}"),
+    "models": (ALONG_EDGES, ALONG_EDGES, str, f"of {', '.join(KINDS)}; the last two attend over all pairs of nodes"),
     "terms": (("none", "edge_bias"), ("none", "edge_bias"), str, f"explicit bias terms, of {', '.join(TERMS)}"),
     "depths": ((10,), (2,), bounded(int, 1), "layers"),
     "seeds": ((1,), (1,), bounded(int, 1), "runs of each, from seeds 0, 1, ..., which also draw the split"),
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=bounded(float, 0.0), help="learning rate (default: the network's)")
     parser.add_argument("--batch-size", type=bounded(int, 1), help="graphs in a step (default: 128; --quick 16)")
     parser.add_argument(
+        "--train-graphs", type=bounded(int, 1), help="of the training set, drawn with the seed (default: all)"
+    )
+    parser.add_argument(
         "--patience", type=bounded(int, 1), default=15, help="epochs until the learning rate is halved (default: 15)"
     )
     parser.add_argument(
@@ -54,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copies", type=bounded(int, 1), default=3, help="untrained copies that make the base (default: 3)"
     )
+    parser.add_argument(
+        "--perturb", action="store_true", help="perturb the nodes' embeddings of the examined graphs, too"
+    )
 
 
 def protocol(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,13 +68,16 @@ def protocol(args: argparse.Namespace) -> dict[str, Any]:
     if args.backend == "pyg":
         raise UsageError("--backend pyg: PyTorch Geometric has none of these layers")
     require("scipy.stats", "the gamma fit")
+    require("sklearn.metrics", "ROC-AUC")
     return {
         "epochs": 10 if args.quick and args.epochs is None else args.epochs,
         "lr": args.lr,
         "batch": args.batch_size or (16 if args.quick else 128),
+        "train_graphs": args.train_graphs,
         "patience": args.patience,
         "graphs": args.graphs,
         "copies": args.copies,
+        "perturb": args.perturb,
     }
 
 
@@ -82,9 +92,16 @@ def runs(protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
         name, size = parse_name(key["dataset"])
         if name not in TASKS:
             raise UsageError(f"data set {name!r} has no task here; expected some of {', '.join(TASKS)}")
-        thousands = TASKS[name].nodes / 1000 * (size / GENERATED[name][1] if size else 1)
-        found.append(Run(key, protocol["epochs"] or TASKS[name].epochs, max(1, round(thousands))))
+        require_reader(name)
+        found.append(Run(key, protocol["epochs"] or TASKS[name].epochs, _thousands(name, size, protocol)))
     return found
+
+
+def _thousands(name: str, size: int, protocol: dict[str, Any]) -> int:
+    """Of nodes in an epoch, at least 1."""
+    task = TASKS[name]
+    graphs = task.graphs * (size / GENERATED[name][1] if size else 1)
+    return max(1, round(min(graphs, protocol["train_graphs"] or math.inf) * task.nodes / task.graphs / 1000))
 
 
 def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
@@ -93,11 +110,14 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
     dataset, seed, kind = run.key["dataset"], run.key["seed"], run.key["model"]
     task, nan = TASKS[parse_name(dataset)[0]], math.nan
     data = graph_set(dataset, protocol["root"], ENCODING, distances=False)
-    parts = data.split(seed)
-    loader = DataLoader(parts[0], protocol["batch"], shuffle=True)
-    val, test = (batches(part, protocol["batch"]) for part in parts[1:])
     term = None if run.key["term"] == "none" else run.key["term"]
     model = Network(data, kind, run.depth, term)
+    own, *others = data.split(seed)
+    parts = [own[: protocol["train_graphs"]], *others]
+    if KINDS[kind].pairs is not None:
+        parts = [full_graphs(part, model.added) for part in parts]
+    loader = DataLoader(parts[0], protocol["batch"], shuffle=True)
+    val, test, shown = (batches(part, protocol["batch"]) for part in (*parts[1:], parts[2][: protocol["graphs"]]))
     plateau = Plateau(protocol["lr"] or KINDS[kind].lr, protocol["patience"])
     optimizer = torch.optim.Adam(model.parameters(), plateau.lr)
     record: dict[str, Any] = {"loss": nan, "val": nan, **plateau.start()}
@@ -107,96 +127,42 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
         record["loss"] = _epoch(model, loader, optimizer, task)
         if not math.isfinite(record["loss"]):
             break
-        record["val"] = loss_of(model, val, task)
+        record["val"] = judge(model, val, task).loss
         plateau.step(record, record["val"])
         loop.text = f"loss {record['loss']:.3f} val {record['val']:.3f}"
     trained = math.isfinite(record["loss"])
+    judged = judge(model, test, task) if trained else Judged(nan, nan)
     return {
         "epochs": loop.epoch,
         "loss": record["loss"],
         "val": record["val"] if trained else nan,
-        "test": loss_of(model, test, task) if trained else nan,
+        "test": judged.loss,
+        "metric": judged.metric,
         "training_graphs": len(parts[0]),
+        "of_training_graphs": len(own),
         "note": data.note,
         "ms_per_epoch": loop.ms_per_epoch,
-        **_examined(model, batches(parts[2][: protocol["graphs"]], protocol["batch"]), protocol["copies"]),
+        **examined(model, shown, protocol["copies"], task, model.added),
+        **(perturbed(model, shown, task, seed) if protocol["perturb"] and trained else {}),
     }
 
 
-def _epoch(model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, task: Any) -> float:
-    """The mean loss of the graphs; not finite as soon as a batch's is not."""
+def _epoch(model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, task: Task) -> float:
+    """The mean loss of everything that is labelled; not finite as soon as a batch's is not."""
     model.train()
     total, count = 0.0, 0
     for batch in loader:
+        if batch.num_nodes == 1:  # BatchNorm refuses to train on one row
+            continue
         optimizer.zero_grad()
-        loss = task.each(model(batch), batch.y).mean()
+        each = task.each(model(batch), batch.y)
+        if not len(each):  # no label of these graphs is known
+            continue
+        loss = each.mean()
         value = loss.item()
-        total, count = total + value * batch.num_graphs, count + batch.num_graphs
+        total, count = total + value * len(each), count + len(each)
         if not math.isfinite(value):
             return float(value)
         loss.backward()
         optimizer.step()
-    return total / count
-
-
-def _examined(model: nn.Module, data: list[Any], copies: int) -> dict[str, Any]:
-    """Lists with a number a layer, and of every layer's graphs."""
-
-    def evaluate(model: nn.Module, _: MassiveActivations) -> None:
-        model.eval()
-        with torch.no_grad():
-            for batch in data:
-                model(batch)
-
-    watching = MassiveActivations(model)
-    base = watching.base(evaluate, seeds=range(copies))
-    with watching:
-        evaluate(model, watching)
-    return summary(watching.report(base), base)
-
-
-def summary(report: Report, base: list[Findings]) -> dict[str, Any]:
-    """What a result keeps of a report."""
-    layers = list(report.layers.values())
-    found: dict[str, Any] = {
-        "largest_ratio": [float(layer.maxima[0]) if len(layer.maxima) else math.nan for layer in layers],
-        "base_ratio": [layer.base_largest for layer in layers],
-        "massive": [_massive(layer) for layer in layers],
-        "base_massive": [
-            sum(copy.stats["activations"].above[layer.threshold] for copy in layer.base) / len(layer.base)
-            for layer in layers
-        ],
-        "massive_graphs": [layer.massive_graphs for layer in layers],
-        "graphs_above_base": [layer.graphs_above for layer in layers],
-        "graphs": report.settings["graphs"],
-        "bad_edges": [layer.stats.bad_rows if layer.stats else 0 for layer in layers],
-        "zero_medians": [layer.stats.zero_median_rows if layer.stats else 0 for layer in layers],
-    }
-    for name, fits in (("", [layer.fits for layer in layers]), ("base_", [layer.base_fits for layer in layers])):
-        found[f"{name}statistic"] = [_of(fit.get("activations"), "statistic") for fit in fits]
-        found[f"{name}likelihood"] = [_of(fit.get("activations"), "likelihood") for fit in fits]
-    found["maxima"] = [[round(float(ratio), 3) for ratio in layer.maxima] for layer in layers]
-    bands = [layer.band for layer in layers]
-    for name, side in (("band_low", 0), ("band_high", 1)):
-        found[name] = [[] if band is None else [round(float(ratio), 3) for ratio in band[side]] for band in bands]
-    return {**found, **_carriers(layers)}
-
-
-def _massive(layer: Any) -> int:
-    return int(layer.stats.above[layer.threshold]) if layer.stats else 0
-
-
-def _of(fit: Any, name: str) -> float:
-    return math.nan if fit is None else float(getattr(fit, name))
-
-
-def _carriers(layers: list[Any]) -> dict[str, Any]:
-    """All layers together, by type of edge: how many there are and how many have a massive activation."""
-    tables = [layer.record.tables.get("type", {}) for layer in layers]
-    kinds = sorted({kind for table in tables for kind in table})
-    numbers = [[table[kind] for table in tables if kind in table] for kind in kinds]
-    return {
-        "types": kinds,
-        "type_edges": [sum(each.edges for each in of) for of in numbers],
-        "type_carrying": [sum(each.carrying for each in of) for of in numbers],
-    }
+    return total / count if count else math.nan

@@ -75,6 +75,8 @@ def test_bad_usage_of_the_installed_command():
 def test_a_missing_package_is_a_mistake_in_one_line():
     with pytest.raises(terminal.UsageError, match=r"drawing needs no_such_package .*pip install no_such_package"):
         terminal.require("no_such_package", "drawing")
+    with pytest.raises(terminal.UsageError, match=r"pip install no_such_package, or gattn\[pictures\]$"):
+        terminal.require("no_such_package", "drawing", "pictures")
 
 
 def test_info_as_json(gattn_command):

@@ -188,7 +188,7 @@ def test_motifs_are_houses_and_rings() -> None:
     ("name", "words"),
     [
         ("CORA", "unknown data set 'CORA'; expected some of NCI1"),
-        ("NCI1:100", "only CLUSTER and BA-2motifs take a size"),
+        ("NCI1:100", "only CLUSTER, BA-2motifs, BA-labels take a size"),
         ("CLUSTER:5", "at least 12 graphs"),
         ("CLUSTER:", "at least 12 graphs"),
     ],
@@ -204,6 +204,7 @@ def test_names_that_are_none(name: str, words: str) -> None:
     ("arguments", "words"),
     [
         (["--models", "gat"], "unknown model 'gat'"),
+        (["--datasets", "BA-labels:24"], "data set 'BA-labels' has no settings here"),
         (["--datasets", "Cora"], "unknown data set 'Cora'"),
         (["--fractions", "0"], "at least 1 and at most 100, got 0"),
         (["--attention-dropout", "2"], "at least 0 and at most 1, got 2"),

@@ -101,7 +101,7 @@ def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Pa
     elif name == "gradformer":
         assert {result["model"]: result["val"] for result in results} == {"gradformer": 1.0, "gps": 1.0}
     elif name == "massive":
-        assert len(results) == 6
+        assert len(results) == 12
         assert all(result["loss"] < math.log(2) for result in results), "training graphs: no better than chance"
         assert all(1 < ratio < math.inf for result in results for ratio in result["largest_ratio"])
     else:
