@@ -18,7 +18,7 @@ from gattn.reference.dropout import accumulate_dtype
 #: Ratios above which activations are counted; above 1000 they are called massive.
 THRESHOLDS = (10.0, 100.0, 1000.0)
 #: Backends that compute the op.
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "triton")
 
 
 def activation_stats(
@@ -46,7 +46,7 @@ def activation_stats(
         segment: ``[E]``, integer, not negative: the graph that a row belongs to, for the largest ratio of every graph.
         num_segments: Number of graphs; by default one more than the largest in ``segment``.
         thresholds: Rising ratios; activations above each are counted.
-        backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         :class:`gattn.analysis.ActivationStats`, which merges with those of other batches and processes.
@@ -61,10 +61,11 @@ def activation_stats(
     limits = torch.tensor(list(thresholds), dtype=torch.float64, device=x.device)
     edges = bin_edges(x.device)
     x = x.detach()
-    if select_backend(backend, x.device, among=BACKENDS) == "cpu":
-        found = _activation_stats(x.contiguous(), limits, edges)
-    else:
+    chosen = select_backend(backend, x.device, among=BACKENDS)
+    if chosen == "reference":
         found = reference.activation_stats(x, limits, edges)
+    else:
+        found = _activation_stats(x.contiguous(), limits, edges, chosen)
     largest, median, ratio, sums, counts, extremes = found
     by_segment = None if segment is None else largest_by_segment(ratio, segment, segments)
     return ActivationStats._of(
@@ -120,20 +121,31 @@ def largest_by_segment(ratio: Tensor, segment: Tensor, segments: int) -> Tensor:
     return found.masked_fill(found < 0, torch.nan)
 
 
-def _kernel(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
-    results = _fake(x, thresholds, edges)
+def _kernel(x: Tensor, thresholds: Tensor, edges: Tensor, backend: str) -> tuple[Tensor, ...]:
+    results = _fake(x, thresholds, edges, backend)
+    if backend == "triton":
+        _triton(x, thresholds, edges, results)
+        return results
     call_core(_C.activation_stats, x, thresholds, edges, *results, torch.get_num_threads())
     return results
 
 
-def _fake(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
+def _triton(x: Tensor, thresholds: Tensor, edges: Tensor, results: tuple[Tensor, ...]) -> None:
+    from gattn.kernels import activation as triton  # not before it is asked for: it imports Triton
+
+    triton.activation_stats(x, thresholds, edges, triton.Outputs(*results))
+
+
+def _fake(x: Tensor, thresholds: Tensor, edges: Tensor, backend: str) -> tuple[Tensor, ...]:
     rows = [x.new_empty(x.shape[0], dtype=accumulate_dtype(x.dtype)) for _ in range(3)]
     counts = thresholds.new_empty(reference.COUNTS + thresholds.shape[0] + edges.shape[0] + 1, dtype=torch.int64)
     return *rows, thresholds.new_empty(2), counts, thresholds.new_empty(2, 3)
 
 
 _activation_stats = define(
-    "activation_stats(Tensor x, Tensor thresholds, Tensor edges) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "activation_stats(Tensor x, Tensor thresholds, Tensor edges, str backend) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_kernel,
+    cuda=True,
     fake=_fake,
 )
