@@ -90,11 +90,11 @@ def _divide(a, b, s: tl.constexpr):
 @triton.jit
 def _median(x, held, rows, s: tl.constexpr):
     """Bits of the lower median ``[rows]``."""
-    found = tl.zeros([s.rows], s.word)
+    found = tl.full([s.rows], 0, s.word)
     bit = tl.full([s.rows], 1 << (s.bits - 1), s.word)
     for _ in range(s.bits):
         candidate = found | bit
-        below = tl.zeros([s.rows], tl.int32)
+        below = tl.full([s.rows], 0, tl.int32)
         for chunk in range(s.chunks):
             size = _magnitude(_numbers(x, held, rows, chunk, s), s)
             below -= tl.sum(((size - candidate[:, None]) >> s.sign).to(tl.int32), 1)  # minus 1 where the size is less
@@ -105,8 +105,8 @@ def _median(x, held, rows, s: tl.constexpr):
 
 @triton.jit
 def _count_nonfinite(x, held, rows, counts, s: tl.constexpr):
-    nan = tl.zeros([s.rows], tl.int64)
-    infinite = tl.zeros([s.rows], tl.int64)
+    nan = tl.full([s.rows], 0, tl.int64)
+    infinite = tl.full([s.rows], 0, tl.int64)
     for chunk in range(s.chunks):
         size = _magnitude(_numbers(x, held, rows, chunk, s), s)
         nan += _count(size > s.infinity)
@@ -118,7 +118,7 @@ def _count_nonfinite(x, held, rows, counts, s: tl.constexpr):
 @triton.jit
 def _count_above(x, held, rows, median, known, threshold, s: tl.constexpr):
     """Numbers over ``threshold`` times their row's median, in rows that are ``known``."""
-    found = tl.zeros([s.rows], tl.int64)
+    found = tl.full([s.rows], 0, tl.int64)
     for chunk in range(s.chunks):
         size = tl.abs(_numbers(x, held, rows, chunk, s).to(s.wide))
         relative = _divide(size, tl.broadcast_to(median[:, None], [s.rows, s.columns]), s).to(tl.float64)
@@ -141,16 +141,17 @@ def activation_rows_kernel(
 ):
     program = tl.program_id(0).to(tl.int64)
     local = tl.arange(0, s.rows)
-    total = tl.zeros([s.rows], tl.float64)
-    squares = tl.zeros([s.rows], tl.float64)
+    # Not tl.zeros: Triton 3.4's takes no sizes out of a tuple.
+    total = tl.full([s.rows], 0, tl.float64)
+    squares = tl.full([s.rows], 0, tl.float64)
     for first in range(program * s.rows, num_rows, tl.num_programs(0) * s.rows):
         rows = StatsRows(first, local, first + local < num_rows)
         held = ()
         if s.chunks == 1:
             held = load_numbers(x, rows, 0, s)
-        top = tl.zeros([s.rows], s.word)
-        row_total = tl.zeros([s.rows], tl.float64)
-        row_squares = tl.zeros([s.rows], tl.float64)
+        top = tl.full([s.rows], 0, s.word)
+        row_total = tl.full([s.rows], 0, tl.float64)
+        row_squares = tl.full([s.rows], 0, tl.float64)
         for chunk in range(s.chunks):
             numbers = _numbers(x, held, rows, chunk, s)
             top = tl.maximum(top, tl.max(_magnitude(numbers, s), 1))

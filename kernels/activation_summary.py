@@ -18,7 +18,7 @@ _NO_ROW = tl.constexpr(2**63 - 1)
 def _bin_of(ratio, edges, num_edges, digits: tl.constexpr):
     """How many of the rising ``edges`` are not above it."""
     exact = ratio.to(tl.float64)
-    found = tl.zeros(ratio.shape, tl.int32)
+    found = tl.full(ratio.shape, 0, tl.int32)
     for i in range(digits):
         candidate = found + (1 << (digits - 1 - i))
         inside = candidate <= num_edges
@@ -59,9 +59,9 @@ def activation_summary_kernel(
 ):
     program = tl.program_id(0).to(tl.int64)
     # A program has fewer than 2 ** 31 rows.
-    bad = tl.zeros([block], tl.int32)
-    zeros = tl.zeros([block], tl.int32)
-    bins = tl.zeros([1 << digits], tl.int32)
+    bad = tl.full([block], 0, tl.int32)
+    zeros = tl.full([block], 0, tl.int32)
+    bins = tl.full([1 << digits], 0, tl.int32)
     number = tl.full([block], -1.0, largest.dtype.element_ty), tl.full([block], _NO_ROW, tl.int64)
     quotient = number
     for first in range(program * block, num_rows, tl.num_programs(0) * block):
@@ -121,7 +121,7 @@ def activation_total_kernel(
     """One program, over what all others have left."""
     lane = tl.arange(0, lanes).to(tl.int64)
     for i in tl.static_range(2):
-        total = tl.zeros([lanes], tl.float64)
+        total = tl.full([lanes], 0, tl.float64)
         for first in range(0, num_parts, lanes):
             part = first + lane
             total += tl.load(parts + 2 * part + i, mask=part < num_parts, other=0.0)
