@@ -105,13 +105,18 @@ def collect(sources: Iterator[ModuleType] | list[ModuleType]) -> dict[str, Varia
     return found
 
 
-def usage(variant: Variant, target: str) -> Usage:
-    """Compiles the variant, or finds it in Triton's cache, and reads its needs."""
+def build(variant: Variant, target: str) -> Any:
+    """The compiled kernel, which Triton's cache may have."""
     options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages, "enable_fp_fusion": True}
     if variant.registers is not None and TARGETS[target].backend == "cuda":
         options["maxnreg"] = variant.registers
     source = ASTSource(variant.function, variant.signature, variant.constexprs, variant.attrs)
-    compiled = triton.compile(source, target=TARGETS[target], options=options)
+    return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def usage(variant: Variant, target: str) -> Usage:
+    """Builds the variant and reads its needs."""
+    compiled = build(variant, target)
     read = _READERS[TARGETS[target].backend]
     registers, spilled = read(compiled)
     shared = int(compiled.metadata.shared)

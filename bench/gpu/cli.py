@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _steps(asked: str | None) -> list[object]:
     from gattn.bench.gpu import (
+        activation,
         bandwidth,
         capture,
         determinism,
@@ -50,7 +51,7 @@ def _steps(asked: str | None) -> list[object]:
     )
 
     checks = (indices, warmup, numerics, determinism, synchronisation, streams, capture, sanitizer)
-    order = (*checks, bandwidth, host, ragged, published, speeds)
+    order = (*checks, bandwidth, host, ragged, activation, published, speeds)
     known = {module.STEP.name: module.STEP for module in order}
     unknown = [name for name in (asked or "").split(",") if name and name not in known]
     if unknown:

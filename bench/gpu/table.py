@@ -125,6 +125,19 @@ def ragged(results: Results) -> str:
     return markdown(["batch", "dtype", *_TIMES], rows) if rows else ""
 
 
+def activation(results: Results) -> str:
+    """What the op reads a second beside what a copy reads and writes, and PyTorch's time over its own."""
+    rows = []
+    for (step, backend, width, dtype), found in _of(results, "activation"):
+        if step != "speed" or found["status"] != "green":
+            continue
+        own, copy, pytorch = (found["times"][name]["median"] for name in ("op", "copy", "pytorch"))
+        rates = (f"{size / 1e9:.0f} GB/s" for size in (found["bytes"] / own, 2 * found["bytes"] / copy))
+        rows.append([f"{found['rows']} × {width}", dtype, backend, seconds(own), *rates, times(pytorch / own)])
+    header = ["rows × width", "dtype", "backend", "op", "read", "copy, read + written", "ratio in PyTorch"]
+    return markdown(header, rows) if rows else ""
+
+
 def page(data: dict[str, Any], late: list[str]) -> str:
     """All of it."""
     results = data["results"]
@@ -136,6 +149,7 @@ def page(data: dict[str, Any], late: list[str]) -> str:
         ("Published shapes: dot score, 1 × 128, fp16, forward", published(results)),
         ("Layers", layers(results)),
         ("All-pairs attention over batches of graphs", ragged(results)),
+        ("Statistics of activations", activation(results)),
     ):
         if text:
             parts += [f"## {title}", text]

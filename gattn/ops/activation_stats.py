@@ -18,7 +18,7 @@ from gattn.reference.dropout import accumulate_dtype
 #: Ratios above which activations are counted; above 1000 they are called massive.
 THRESHOLDS = (10.0, 100.0, 1000.0)
 #: Backends that compute the op.
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "triton")
 
 
 def activation_stats(
@@ -46,7 +46,7 @@ def activation_stats(
         segment: ``[E]``, integer, not negative: the graph that a row belongs to, for the largest ratio of every graph.
         num_segments: Number of graphs; by default one more than the largest in ``segment``.
         thresholds: Rising ratios; activations above each are counted.
-        backend: ``"reference"``, ``"cpu"`` or ``None`` for the fastest usable.
+        backend: ``"reference"``, ``"cpu"``, ``"triton"`` or ``None`` for the fastest usable.
 
     Returns:
         :class:`gattn.analysis.ActivationStats`, which merges with those of other batches and processes.
@@ -61,10 +61,11 @@ def activation_stats(
     segments = _number_of_segments(segment, num_segments)
     limits, edges = limits_of(thresholds, x.device)
     x = x.detach()
-    if select_backend(backend, x.device, among=BACKENDS) == "cpu":
-        found = taken_apart(*_activation_stats(x.contiguous(), limits, edges))
-    else:
+    chosen = select_backend(backend, x.device, among=BACKENDS)
+    if chosen == "reference":
         found = reference.activation_stats(x, limits, edges)
+    else:
+        found = taken_apart(*_activation_stats(x.contiguous(), limits, edges, chosen))
     by_segment = None if segment is None else largest_by_segment(found[0][2], segment, segments)
     return as_stats(found, x.size(1), thresholds, by_segment)
 
@@ -136,13 +137,19 @@ def largest_by_segment(ratio: Tensor, segment: Tensor, segments: int) -> Tensor:
     return found.masked_fill(found < 0, torch.nan)
 
 
-def _kernel(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, ...]:
-    results = _fake(x, thresholds, edges)
-    call_core(_C.activation_stats, x, (thresholds, edges), taken_apart(*results), torch.get_num_threads())
+def _kernel(x: Tensor, thresholds: Tensor, edges: Tensor, backend: str) -> tuple[Tensor, ...]:
+    results = _fake(x, thresholds, edges, backend)
+    rows, *others = taken_apart(*results)
+    if backend == "triton":
+        from gattn.kernels import activation as triton  # not before it is asked for: it imports Triton
+
+        triton.activation_stats(x, thresholds, edges, triton.Outputs(*rows.unbind(), *others))
+    else:
+        call_core(_C.activation_stats, x, (thresholds, edges), (rows, *others), torch.get_num_threads())
     return results
 
 
-def _fake(x: Tensor, thresholds: Tensor, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _fake(x: Tensor, thresholds: Tensor, edges: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
     return room(x, (3, x.shape[0]), thresholds.shape[0] + edges.shape[0] + 1)
 
 
@@ -159,7 +166,8 @@ def taken_apart(rows: Tensor, numbers: Tensor, counts: Tensor) -> tuple[Tensor, 
 
 
 _activation_stats = define(
-    "activation_stats(Tensor x, Tensor thresholds, Tensor edges) -> (Tensor, Tensor, Tensor)",
+    "activation_stats(Tensor x, Tensor thresholds, Tensor edges, str backend) -> (Tensor, Tensor, Tensor)",
     cpu=_kernel,
+    cuda=True,
     fake=_fake,
 )

@@ -15,6 +15,7 @@ import pytest
 import torch
 from gattn.bench import gate
 from gattn.bench.gpu import (
+    activation,
     bandwidth,
     batches,
     cases,
@@ -243,6 +244,11 @@ def test_the_page(tmp_path: Path) -> None:
         "published/triton/cora": green(forward=_summary(2e-5), published=1.9e-5),
         "layers/gat/arxiv-rmat/fp32": green(contenders=contenders, backend="cuda"),
         "ragged/speed/triton/molecules/bf16": green(contenders={"gattn": own, "flex": peer}),
+        "activation/speed/triton/64/fp32": green(
+            rows=1000,
+            bytes=2_000_000_000,
+            times={"op": _summary(1e-3), "copy": _summary(2e-3), "pytorch": _summary(0.02)},
+        ),
     }
     text = table.page({"machine": FACTS, "results": results}, ["layers/gat/cora-uniform/fp32"])
     assert "# abacus" in text
@@ -255,6 +261,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert "| PyG eager | 4 ms | 4.0× | 30 ms | 10.0× | 5 MB |" in text
     assert "| PyG torch.compile | out of memory |" in text
     assert "| molecules | bf16 | FlexAttention | 4 ms | 4.0× |" in text
+    assert "| 1000 × 64 | fp32 | triton | 1 ms | 2000 GB/s | 2000 GB/s | 20.0× |" in text
     assert "transformer | arxiv-rmat" not in text
     assert "No time was left for 1 tasks" in text
 
@@ -323,6 +330,49 @@ def test_wrong_numbers_of_a_batch_are_red(monkeypatch: pytest.MonkeyPatch, conte
     result = ragged._check("mixed", "fp32", "cpu", context)
     assert result["status"] == "red"
     assert "out 1.0e-03" in result["reason"]
+
+
+@pytest.mark.parametrize("width", [1, 64, 1500])
+@pytest.mark.parametrize("dtype", ["fp32", "fp64", "bf16", "fp16"])
+def test_statistics_of_activations_are_checked(
+    width: int, dtype: str, monkeypatch: pytest.MonkeyPatch, context: Context
+) -> None:
+    """Rows of every kind, which count in what they should."""
+    x = activation._draw(width, (activation.DTYPES | activation.ODD_DTYPES)[dtype], activation.DRY, CPU)
+    found = activation.activation_stats(x)
+    assert found.nan
+    assert found.infinite
+    assert found.zero_median_rows
+    assert (x[2].abs() < torch.finfo(x.dtype).tiny).all()
+    monkeypatch.setattr(activation, "SUM_ERROR", 1e-5)  # the CPU's kernel adds up a row in float32
+    assert activation._check(width, dtype, "cpu", context)["status"] == "green"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [({"sum": 1e9}, "sum"), ({"nan": -1}, "nan"), ({"rows": lambda rows: rows._replace(ratio=rows.median)}, "ratio")],
+)
+def test_wrong_statistics_are_red(
+    wrong: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch, context: Context
+) -> None:
+    right = activation.activation_stats
+
+    def stats(x: torch.Tensor, backend: str) -> Any:
+        found = right(x, backend=backend)
+        changes = {k: v(found.rows) if callable(v) else v for k, v in wrong.items()}
+        return found if backend == "reference" else replace(found, **changes)
+
+    monkeypatch.setattr(activation, "activation_stats", stats)
+    result = activation._check(8, "fp32", "cpu", context)
+    assert result["status"] == "red"
+    assert reason in result["reason"]
+
+
+def test_statistics_in_a_dry_run(context: Context) -> None:
+    tasks = {task.key: task for task in activation.STEP.tasks(context)}
+    assert "has not been checked" in tasks["activation/speed/triton/64/bf16"].run()["reason"]
+    context.results = {"activation/numerics/triton/64/bf16": green()}
+    assert tasks["activation/speed/triton/64/bf16"].run() == skipped("dry run: ran on the CPU backend, nothing timed")
 
 
 def test_padding_leaves_pairs_where_they_are(context: Context) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 import triton
 from gattn.kernels import (
+    activation,
+    activation_rows,
+    activation_summary,
     attention,
     d_pass,
     forward,
@@ -41,6 +44,12 @@ RAGGED = {
     ragged_pairs.ragged_pair_ptr_kernel: 1,
     ragged_forward.ragged_forward_kernel: 1,
     ragged_backward.ragged_backward_kernel: 2,
+}
+#: The kernels of statistics of activations: once each.
+STATS = {
+    activation_rows.activation_rows_kernel: 1,
+    activation_summary.activation_summary_kernel: 1,
+    activation_summary.activation_total_kernel: 1,
 }
 
 
@@ -92,6 +101,14 @@ def _run_ragged(sizes: tuple[int, ...]) -> None:
     ragged.backward(inputs, numbers, ragged.Saved(stats, wide, q), q, q, q, hop)
 
 
+def _run_stats(rows: int) -> None:
+    by_row = [torch.empty(rows) for _ in range(3)]
+    thresholds, edges = torch.ones(1 + rows % 3).double(), torch.ones(1001).double()
+    counts = torch.empty(len(thresholds) + 1006, dtype=torch.int64)
+    outputs = activation.Outputs(*by_row, torch.empty(2).double(), counts, torch.empty(2, 3).double())
+    activation.activation_stats(torch.ones(rows, 24), thresholds, edges, outputs)
+
+
 def main() -> None:
     driver.set_active(NoDriver())
     CompiledKernel._init_handles = _keep_off
@@ -104,8 +121,11 @@ def main() -> None:
     assert {f"{name}_kernel" for name in KERNELS} - {"programs_kernel"} <= {*launched}, launched
     for sizes in ((50, 3000), (49,), (64, 128), (65, 0, 127, 1)):
         _run_ragged(sizes)
-    compiled = {kernel: len(kernel.device_caches[0][0]) for kernel in RAGGED}
-    assert compiled == RAGGED, compiled
+    for rows in (1, 16, 50, 100_000):
+        _run_stats(rows)
+    once = RAGGED | STATS
+    compiled = {kernel: len(kernel.device_caches[0][0]) for kernel in once}
+    assert compiled == once, compiled
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,22 @@ def test_numbers_of_nodes_and_edges_do_not_recompile() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]
+
+
+def test_statistics_of_activations_are_exact_on_a_gpu() -> None:
+    """What the interpreter cannot tell: quotients are rounded to the nearest, subnormals are kept, and what programs
+    add to from several sides are integers."""
+    from gattn.kernels import activation_variants, resources
+
+    known = resources.collect([activation_variants])
+    adds: list[str] = []
+    for dtype, quotient in (("float32", "div.rn.f32"), ("bfloat16", "div.rn.f32"), ("float64", "div.rn.f64")):
+        wide = "float64" if dtype == "float64" else "float32"
+        names = (f"activation_rows 64 {dtype}", f"activation_total 64 {dtype}", f"activation_summary {wide}")
+        codes = [resources.build(known[name], "sm_90").asm["ptx"] for name in names]
+        assert quotient in codes[0]
+        for code in codes:
+            assert not re.search(r"\.ftz|\.approx|div\.full", code)
+            adds += re.findall(r"\b(?:atom|red)\.\S+", code)
+    assert any(name.endswith("add.u64") for name in adds)
+    assert not [name for name in adds if re.search(r"\.[bf]?f\d", name)]

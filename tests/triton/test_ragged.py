@@ -228,7 +228,7 @@ def test_gradients_that_are_not_asked_for_are_not_computed(missing: str) -> None
         assert torch.equal(grad, expected[f"grad {name}"])
 
 
-class _NoReading(TorchDispatchMode):
+class NoReading(TorchDispatchMode):
     """Raises where a GPU would have to be waited for, and keeps the size of the largest result."""
 
     largest = 0
@@ -246,7 +246,7 @@ def test_launching_waits_for_nothing_and_takes_little_memory() -> None:
     """Kernels are not run; what is around them reads no tensor, and allocates nothing of the pairs' size."""
     batch = cases.make_batch(SIZES)
     tensors = cases.make_tensors(batch, 2, 3, dtype=BF16)
-    with launch.keep_launches() as kept, _NoReading() as mode:
+    with launch.keep_launches() as kept, NoReading() as mode:
         call = ragged.Inputs(*(tensors[name] for name in "qkv"), tensors["hop"].float(), *batch, torch.tensor(3))
         numbers = ragged.Numbers(0.5, 0.6, 0.1, 0.3)
         q, wide = call.q, call.q.float()
@@ -255,7 +255,7 @@ def test_launching_waits_for_nothing_and_takes_little_memory() -> None:
         ragged.backward(call, numbers, ragged.Saved(stats, wide, q), q, q, q, call.hop)
     assert len(kept) == 5
     assert 0 < mode.largest <= q.numel() < len(batch.distance) // 4
-    with pytest.raises(AssertionError, match="waits"), _NoReading():
+    with pytest.raises(AssertionError, match="waits"), NoReading():
         batch.ptr.max().item()
 
 
