@@ -38,7 +38,13 @@ _LANES = 1024
 #: By bytes of a number: integers as wide, those that its bits are compared as and the place of their sign, bits of a
 #: magnitude.
 _BITS = {2: (tl.int16, tl.int32, 31, 15), 4: (tl.int32, tl.int32, 31, 31), 8: (tl.int64, tl.int64, 63, 63)}
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+#: The bits of infinity.
+_INFINITY = {
+    torch.bfloat16: 0x7F80,
+    torch.float16: 0x7C00,
+    torch.float32: 0x7F800000,
+    torch.float64: 0x7FF0000000000000,
+}
 
 
 class Outputs(NamedTuple):
@@ -66,7 +72,7 @@ def _setup(width: int, dtype: torch.dtype) -> StatsSetup:
         word,
         sign,
         bits,
-        int(torch.tensor(torch.inf, dtype=dtype).view(_WORDS[dtype.itemsize])),
+        _INFINITY[dtype],
         rows,
         columns,
         chunks,

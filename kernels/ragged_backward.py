@@ -45,7 +45,7 @@ def _statistics(stats, nodes, graph, head, s: tl.constexpr):
 @triton.jit
 def _row_statistics(saved, rows, graph, head, d, s: tl.constexpr):
     """:func:`_statistics` and ``D`` ``[rows, 1]``, which is stored."""
-    found = tl.zeros([s.rows], s.wide)
+    found = tl.full([s.rows], 0.0, s.wide)
     for chunk in range(s.chunks):
         grad_out = load_tile(saved.grad_out, rows, graph, head, chunk, s).to(s.wide)
         found += tl.sum(grad_out * load_tile(saved.out, rows, graph, head, chunk, s), 1)
@@ -91,7 +91,7 @@ def ragged_backward_kernel(
     graph = find_graph(batch, num_graphs, s)
     if graph.first >= graph.size:
         if hop_parts is not None:
-            for i in tl.static_range(s.together):
+            for i in tl.static_range(tl.constexpr(s.together)):
                 tl.store(hop_parts + (graph.head + i) * num_slots + graph.slot, 0.0)
         return
     rows = nodes_from(graph.first, s.rows, graph)
@@ -102,7 +102,7 @@ def ragged_backward_kernel(
         a, b, x, y = k, v, q, saved.grad_out
     own = ()
     state = ()
-    for i in tl.static_range(s.together):
+    for i in tl.static_range(tl.constexpr(s.together)):
         of_row = ()
         if s.by_query:
             of_row = _row_statistics(saved, rows, graph, graph.head + i, d, s)
@@ -110,7 +110,7 @@ def ragged_backward_kernel(
         if s.chunks == 1:
             tiles = (load_tile(a, rows, graph, graph.head + i, 0, s), load_tile(b, rows, graph, graph.head + i, 0, s))
         own += ((of_row, tiles),)
-        zeros, none = tl.zeros([s.rows, s.block_channels], s.wide), tl.zeros([s.rows], s.wide)
+        zeros, none = tl.full([s.rows, s.block_channels], 0.0, s.wide), tl.full([s.rows], 0.0, s.wide)
         state += ((zeros, zeros, (none, none, none)),)
     for start in range(0, graph.size, s.columns):
         columns = nodes_from(start, s.columns, graph)
@@ -120,7 +120,7 @@ def ragged_backward_kernel(
         if s.dropout:
             bits = kept_pairs(batch.seed, pairs, graph.head, threshold, s)
         new = ()
-        for i in tl.static_range(s.together):
+        for i in tl.static_range(tl.constexpr(s.together)):
             head = graph.head + i
             of_row, tiles = own[i]
             total, total_v, sums = state[i]
@@ -157,7 +157,7 @@ def ragged_backward_kernel(
                 total_v = add_product(total_v, weight, y_tile, s)
             new += ((total, total_v, sums),)
         state = new
-    for i in tl.static_range(s.together):
+    for i in tl.static_range(tl.constexpr(s.together)):
         head = graph.head + i
         total, total_v, sums = state[i]
         if found is not None:

@@ -40,12 +40,12 @@ def ragged_forward_kernel(
     rows = nodes_from(graph.first, s.rows, graph)
     queries = ()
     state = ()
-    for i in tl.static_range(s.together):
+    for i in tl.static_range(tl.constexpr(s.together)):
         if s.chunks == 1:
             queries += (load_tile(q, rows, graph, graph.head + i, 0, s),)
         maximum = tl.full([s.rows], -float("inf"), s.wide)
-        total = tl.zeros([s.rows], s.wide)
-        state += ((maximum, total, tl.zeros([s.rows, s.block_channels], s.wide)),)
+        total = tl.full([s.rows], 0.0, s.wide)
+        state += ((maximum, total, tl.full([s.rows, s.block_channels], 0.0, s.wide)),)
     for start in range(0, graph.size, s.columns):
         columns = nodes_from(start, s.columns, graph)
         pairs = pairs_of(rows, columns, graph, s)
@@ -54,7 +54,7 @@ def ragged_forward_kernel(
         if s.dropout:
             bits = kept_pairs(batch.seed, pairs, graph.head, threshold, s)
         new = ()
-        for i in tl.static_range(s.together):
+        for i in tl.static_range(tl.constexpr(s.together)):
             head = graph.head + i
             maximum, total, values = state[i]
             if s.chunks == 1:
@@ -76,7 +76,7 @@ def ragged_forward_kernel(
             tile = load_tile(v, columns, graph, head, graph.chunk, s)
             new += ((largest, total, add_product(values * old[:, None], weight, tile, s)),)
         state = new
-    for i in tl.static_range(s.together):
+    for i in tl.static_range(tl.constexpr(s.together)):
         head = graph.head + i
         maximum, total, values = state[i]
         values = values / total[:, None]

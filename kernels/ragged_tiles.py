@@ -139,7 +139,7 @@ def products(a, b, s: tl.constexpr):
 @triton.jit
 def chunked_products(a, b, rows, columns, graph, head, s: tl.constexpr):
     """:func:`products` of nodes whose channels take several tiles."""
-    total = tl.zeros([s.rows, s.columns], s.wide)
+    total = tl.full([s.rows, s.columns], 0.0, s.wide)
     for chunk in range(s.chunks):
         a_tile = load_tile(a, rows, graph, head, chunk, s)
         total += products(a_tile, load_tile(b, columns, graph, head, chunk, s), s)
