@@ -4,11 +4,14 @@
 MIN_TRITON = (3, 4)
 
 
-def require_triton(version: str) -> None:
-    """Raises a RuntimeError if ``version`` of Triton is too old for the kernels."""
-    if tuple(map(int, version.split(".")[:2])) < MIN_TRITON:
-        oldest = ".".join(map(str, MIN_TRITON))
+#: The oldest whose ``tl.dot`` takes float64, which attention over all pairs needs.
+MIN_TRITON_DOUBLE = (3, 5)
+
+
+def require_triton(version: str, oldest: tuple[int, int] = MIN_TRITON, what: str = "backend 'triton'") -> None:
+    """Raises a RuntimeError if ``version`` of Triton is too old."""
+    if tuple(map(int, version.split(".")[:2])) < oldest:
         raise RuntimeError(
-            f"Expected Triton {oldest} or newer for backend 'triton' (got {version}). Install a newer one, which comes "
-            f"with PyTorch 2.8 and newer, or choose another backend."
+            f"Expected Triton {'.'.join(map(str, oldest))} or newer for {what} (got {version}). Install a newer one, "
+            f"which comes with PyTorch 2.8 and newer, or choose another backend."
         )

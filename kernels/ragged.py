@@ -13,7 +13,7 @@ from torch import Tensor
 from gattn.backends import interprets_triton
 from gattn.reference.dropout import accumulate_dtype
 
-from . import require_triton
+from . import MIN_TRITON_DOUBLE, require_triton
 from .launch import MAX_REGISTERS, launch, on_device
 from .ragged_backward import Saved, ragged_backward_kernel
 from .ragged_blocks import LARGE, Blocks, choose
@@ -56,6 +56,8 @@ class _Launcher:
     """What all launches of a call share."""
 
     def __init__(self, inputs: Inputs, numbers: Numbers) -> None:
+        if inputs.q.dtype == torch.float64:
+            require_triton(triton.__version__, MIN_TRITON_DOUBLE, "attention over all pairs in float64")
         self.inputs, self.numbers = inputs, numbers
         self.nodes, self.heads, self.channels = inputs.q.shape
         self.graphs = inputs.ptr.shape[0] - 1

@@ -313,3 +313,12 @@ def test_whole_matrix(
 def test_all_widths(heads: int, channels: int, dtype: torch.dtype) -> None:
     batch = cases.make_batch((33, 1, 140))
     check(cases.make_tensors(batch, heads, channels, dtype=dtype), batch, **DROPOUT)
+
+
+def test_float64_needs_a_triton_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ragged = importlib.import_module("gattn.kernels.ragged")
+    monkeypatch.setattr(ragged.triton, "__version__", "3.4.0")
+    given = arguments()
+    wide = {name: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for name, x in given.items()}
+    with pytest.raises(RuntimeError, match=r"Triton 3\.5 or newer for attention over all pairs in float64 \(got 3\.4"):
+        module.ragged_attention(**wide, backend="triton")
