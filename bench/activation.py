@@ -1,4 +1,5 @@
-"""``python -m gattn.bench.activation``: the statistics of activations beside a copy and beside PyTorch's operations."""
+"""``python -m gattn.bench.activation``: the statistics of activations beside a copy and beside PyTorch's operations, and
+those that attention takes on its way beside attention without them."""
 
 from __future__ import annotations
 
@@ -13,11 +14,16 @@ import torch
 from gattn.bench import machine, timing
 from torch import Tensor
 
-from gattn import ops
+from gattn import Graph, ops
+from gattn.activations import ActivationStats
 from gattn.files import write_json
 
 WIDTHS = (8, 16, 32, 64, 128, 256, 1024)
 NUMBERS = 1 << 26  # of a tensor, more than any cache holds
+#: Of the attention whose activations are looked at: nodes as ogbn-arxiv has them, channels of a head.
+TAPS = (32, 64, 128)
+NODES, CHANNELS = 169_343, 8
+DEGREE = 7
 
 
 def one_liner(x: Tensor) -> Tensor:
@@ -54,12 +60,51 @@ def measure(width: int, numbers: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_tap(width: int, nodes: int, rounds: int) -> dict[str, Any]:
+    """Times in turn of ``ops.gt`` alone, with statistics of its activations, and of storing these and looking at them
+    then, on a uniform random graph with edges in no order, if both ways give the same numbers.
+
+    Raises:
+        ArithmeticError: They do not.
+    """
+    generator = torch.Generator().manual_seed(width)
+    heads, edges = max(1, width // CHANNELS), nodes * DEGREE
+    graph = Graph.from_edge_index(torch.randint(0, nodes, (2, edges), generator=generator), nodes)
+    q, k, v = (torch.randn(nodes, heads, width // heads, generator=generator) for _ in range(3))
+    edge = torch.randn(edges, heads, width // heads, generator=generator)
+
+    def stored() -> ActivationStats:
+        return ops.activation_stats(ops.gt(q, k, v, edge, graph, return_edge=True)[1].flatten(1))
+
+    found, expected = ops.gt(q, k, v, edge, graph, return_stats=True)[1], stored()
+    if not torch.equal(found.rows.ratio, expected.rows.ratio) or found.above != expected.above:
+        raise ArithmeticError(f"width {width}: the tap's numbers are not those of the stored rows; nothing is timed")
+    steps = {
+        "attention": lambda: ops.gt(q, k, v, edge, graph),
+        "tap": lambda: ops.gt(q, k, v, edge, graph, return_stats=True),
+        "stored": stored,
+    }
+    times = {name: timing.summary(seconds) for name, seconds in timing.alternate(steps, rounds).items()}
+    alone, tap, after = (times[name]["median"] for name in steps)
+    return {
+        "width": width,
+        "heads": heads,
+        "nodes": nodes,
+        "edges": edges,
+        "times": times,
+        "tap_of_attention": tap / alone,
+        "stored_of_attention": after / alone,
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure every width, print a line each, write the JSON after each."""
     parser = argparse.ArgumentParser(prog="python -m gattn.bench.activation", description=__doc__)
     parser.add_argument("--json", type=Path, help="file for the results")
-    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--widths", type=int, nargs="*", default=list(WIDTHS))
+    parser.add_argument("--taps", type=int, nargs="*", default=list(TAPS), help="channels of all heads together")
     parser.add_argument("--numbers", type=int, default=NUMBERS, help="numbers in a tensor (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=NODES, help="of the attention's graph (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(argv)
@@ -69,23 +114,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         "threads": args.threads,
         "machine": machine.describe(),
         "widths": [],
+        "taps": [],
     }
-    for width in args.widths:
-        try:
+    try:
+        for width in args.widths:
             found = measure(width, args.numbers, args.rounds)
-        except ArithmeticError as error:
-            print(error, file=sys.stderr)
-            return 1
-        record["widths"].append(found)
-        if args.json:
-            write_json(args.json, record)
-        print(
-            f"{found['rows']} rows of {width}: {found['bytes_per_second'] / 1e9:.2f} GB/s, "
-            f"{100 * found['of_copy_bandwidth']:.0f} % of a copy's {found['copy_bytes_per_second'] / 1e9:.1f} GB/s; "
-            f"{found['faster_than_pytorch']:.1f} times as fast as PyTorch's operations",
-            flush=True,
-        )
+            record["widths"].append(found)
+            _write(args.json, record)
+            print(
+                f"{found['rows']} rows of {width}: {found['bytes_per_second'] / 1e9:.2f} GB/s, "
+                f"{100 * found['of_copy_bandwidth']:.0f} % of a copy's {found['copy_bytes_per_second'] / 1e9:.1f} GB/s; "
+                f"{found['faster_than_pytorch']:.1f} times as fast as PyTorch's operations",
+                flush=True,
+            )
+        for width in args.taps:
+            found = measure_tap(width, args.nodes, args.rounds)
+            record["taps"].append(found)
+            _write(args.json, record)
+            print(
+                f"attention of {found['heads']} heads, {width} channels, {found['edges']} edges: "
+                f"{100 * (found['tap_of_attention'] - 1):.0f} % longer with statistics, "
+                f"{100 * (found['stored_of_attention'] - 1):.0f} % with rows that are stored",
+                flush=True,
+            )
+    except ArithmeticError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
+
+
+def _write(path: Path | None, record: dict[str, Any]) -> None:
+    if path:
+        write_json(path, record)
 
 
 if __name__ == "__main__":
