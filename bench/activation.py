@@ -1,5 +1,5 @@
-"""``python -m gattn.bench.activation``: the statistics of activations beside a copy and beside PyTorch's operations, and
-those that attention takes on its way beside attention without them."""
+"""``python -m gattn.bench.activation``: the statistics of activations beside a copy and beside PyTorch's operations,
+and those that attention takes on its way beside attention without them."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write(args.json, record)
             print(
                 f"{found['rows']} rows of {width}: {found['bytes_per_second'] / 1e9:.2f} GB/s, "
-                f"{100 * found['of_copy_bandwidth']:.0f} % of a copy's {found['copy_bytes_per_second'] / 1e9:.1f} GB/s; "
-                f"{found['faster_than_pytorch']:.1f} times as fast as PyTorch's operations",
+                f"{100 * found['of_copy_bandwidth']:.0f} % of a copy's {found['copy_bytes_per_second'] / 1e9:.1f} "
+                f"GB/s; {found['faster_than_pytorch']:.1f} times as fast as PyTorch's operations",
                 flush=True,
             )
         for width in args.taps:
