@@ -86,7 +86,8 @@ def padded(problem: Question) -> Forward:
 
     def dense(x: Tensor) -> Tensor:
         """``[B, H, n, C]``"""
-        spread = x.new_zeros(graphs * most, *x.shape[1:]).index_copy(0, place, x)
+        spread = x.new_zeros(graphs * most, *x.shape[1:])
+        spread[place] = x  # as PyG's to_dense_batch does
         return spread.view(graphs, most, *x.shape[1:]).transpose(1, 2)
 
     def forward(q: Tensor, k: Tensor, v: Tensor, hop: Tensor) -> Tensor:

@@ -22,7 +22,10 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize("isa", _C.isas())
 def test_instruction_set(isa: str) -> None:
     """MALLOC_PERTURB_ fills all fresh memory, the kernels' own too, with huge numbers: nothing may read them."""
-    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("against_reference", "ragged")]
+    tests = [
+        str(Path(__file__).with_name(f"test_{name}.py"))
+        for name in ("against_reference", "ragged", "activation_stats", "attention_stats")
+    ]
     options = ["-q", "-p", "no:cacheprovider", "--tb=short"]
     result = run_python("-m", "pytest", *tests, *options, GATTN_CPU_ISA=isa, MALLOC_PERTURB_="128")
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
