@@ -214,3 +214,21 @@ def test_opcheck():
 def test_bad_input(arguments, options, error, match):
     with pytest.raises(error, match=match):
         ops.activation_stats(*arguments, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("width", [5, 16, 33, 70])
+def test_counts_above_thresholds_are_exact_everywhere(width, dtype):
+    """Magnitudes of every exponent, subnormal ones too, and many that lie on a threshold or beside it."""
+    thresholds = (0.75, 1.0, 3.0, 10.0, 1000.0)
+    generator = torch.Generator().manual_seed(width)
+    least, most = math.log2(torch.finfo(dtype).smallest_normal) - 20, math.log2(torch.finfo(dtype).max) - 11
+    rows = 4096
+    middle = torch.exp2(torch.rand(rows, 1, generator=generator, dtype=torch.float64) * (most - least) + least)
+    factors = torch.tensor([*thresholds, 0.1, 2.0], dtype=torch.float64)
+    x = middle * factors[torch.randint(0, len(factors), (rows, width), generator=generator)]
+    x = x.to(dtype)
+    for moved in (x, x.nextafter(torch.zeros((), dtype=dtype)), x.nextafter(torch.full((), math.inf, dtype=dtype))):
+        got, want = (ops.activation_stats(moved, thresholds=thresholds, backend=b) for b in ("cpu", "reference"))
+        assert got.above == want.above
+        assert torch.equal(got.histogram, want.histogram)
