@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     record: dict[str, Any] = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "threads": args.threads,
+        "settings": {"threads": args.threads, "numbers": args.numbers, "rounds": args.rounds},
         "machine": machine.describe(),
         "widths": [],
         "taps": [],

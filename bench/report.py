@@ -1,4 +1,5 @@
-"""Tables from the results: the marked blocks of README.md, docs/benchmarks.md and docs/gradformer.md.
+"""Tables from the results: the marked blocks of README.md, docs/benchmarks.md, docs/gradformer.md and
+docs/massive-detection.md.
 
 ``python -m gattn.bench.report`` rewrites the blocks from ``bench/results/*.json``; ``--check`` only says
 whether they are up to date (exit status 1 if not).
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gattn.bench import norm
+from gattn.bench import activation_report, norm
 from gattn.bench.graphs import CASES
 from gattn.bench.ragged import report as ragged
 from gattn.bench.results import DIRECTORY, load, over_limit, ratio
@@ -208,6 +209,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "README.md": lambda folder: readme_block(_layers(folder)),
     "docs/benchmarks.md": lambda folder: docs_block(_layers(folder)),
     "docs/gradformer.md": ragged.block,
+    "docs/massive-detection.md": activation_report.block,
 }
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gattn.bench import activation, timing
+from gattn.bench import activation, activation_report, tables, timing
 
 
 def test_every_width_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +27,14 @@ def test_every_width_is_measured_and_written(tmp_path: Path, monkeypatch: pytest
         times = {name: entry["times"][name]["median"] for name in ("attention", "tap", "stored")}
         assert entry["tap_of_attention"] == pytest.approx(times["tap"] / times["attention"])
         assert entry["stored_of_attention"] == pytest.approx(times["stored"] / times["attention"])
+    shown = activation_report.block(tmp_path)
+    assert shown == "No measurements are stored."
+    (tmp_path / "a.json").rename(tmp_path / "activation.json")
+    shown = activation_report.block(tmp_path)
+    assert "0 million fp32 numbers" in shown
+    assert "| 8 | " in shown
+    assert "(50 nodes, 350 edges in no order)" in shown
+    assert f"| {tables.times(found['taps'][1]['tap_of_attention'])} | " in shown
 
 
 def test_wrong_numbers_are_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
