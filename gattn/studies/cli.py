@@ -101,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
         from gattn.studies.publish import publish
 
         results = folder.read()
-        name = args.study if args.backend == "gattn" else f"{args.study}-{args.backend}"
+        backend = None if args.backend == "gattn" else args.backend
+        features = "normalized" if protocol.get("normalize") else None
+        name = "-".join(part for part in (args.study, backend, features) if part)  # one page does not replace another
         publish(args.publish, name, study.TITLE, study.sections(protocol, results), settings, results)
     if args.json:
         print_json({**settings, "results": folder.read()})

@@ -91,6 +91,13 @@ def test_results_are_published(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert "lr" in data["protocol"]
 
 
+def test_another_protocol_has_a_page_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gattn.studies.page.figure", lambda *_: b"<svg></svg>")
+    assert _study("lipschitz", tmp_path / "s", "--normalize", "--publish", str(tmp_path / "docs")) == 0
+    pages = {file.name for file in (tmp_path / "docs").glob("*.md")}
+    assert pages == {"lipschitz-normalized.md"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_quick_profile_shows_what_the_study_is_about(name: str, tmp_path: Path) -> None:
