@@ -89,7 +89,7 @@ def attend(
     if chosen == "reference":
         inputs = with_modifiers(inputs, graph, lipschitz, decay, sink)
         by_edge = edge_divisor(lipschitz, graph)
-        stats = None if asked is None else stats_in_chunks(inputs, settings, graph, asked)
+        stats = None if asked is None else stats_in_chunks(inputs, settings, graph, asked, chosen)
         if observers.present:
             observers.show(observers.Attended(inputs, settings, graph, by_edge))
         return attention(inputs, settings, graph, seed, by_edge)._replace(stats=stats)
@@ -98,8 +98,8 @@ def attend(
     inputs = with_modifiers(inputs, graph, lipschitz, decay, sink, maximum)
     # The CPU's kernel takes statistics of scores made of features on its way; what observers want is in them too.
     fused = chosen == "cpu" and inputs.q is not None
-    attended = observers.Attended(inputs, settings, graph)
-    watched = observers.thresholds(attended) if fused and observers.present else set()
+    attended = observers.Attended(inputs, settings, graph) if observers.present else None
+    watched = observers.thresholds(attended) if fused and attended is not None else set()
     taken = sorted(watched.union(asked or ())) if watched or (fused and asked is not None) else None
     groups, sizes = (graph.groups.data, graph.groups.sizes) if chosen in GROUPED else (None, ())
     out, _, alpha, edge, *found = _attention(
@@ -111,7 +111,7 @@ def attend(
         *Call(graph.num_edges, graph.num_dst, bool(return_attention), return_edge, taken, sizes, chosen),
     )
     stats = None if taken is None else _as_stats(found, storage, taken)
-    if observers.present:
+    if attended is not None:
         observers.show(attended._replace(stats=stats))
     if asked is None:
         return Results(out, alpha, edge)

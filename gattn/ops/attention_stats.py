@@ -43,13 +43,13 @@ def check_stats(return_stats: bool | Sequence[float]) -> Sequence[float] | None:
 
 @torch.no_grad()
 def stats_in_chunks(
-    inputs: Inputs, settings: Settings, graph: Graph, thresholds: Sequence[float], numbers: int = CHUNK
+    inputs: Inputs, settings: Settings, graph: Graph, thresholds: Sequence[float], backend: str | None = None
 ) -> ActivationStats:
-    """Of all edges, ``numbers`` activations at a time; those that are made are gone before the next are."""
+    """Of all edges, :data:`CHUNK` activations at a time; those that are made are gone before the next are."""
     first = next(x for x in inputs if x is not None)
-    step = max(1, numbers // max(1, first.shape[1:].numel()))
+    step = max(1, CHUNK // max(1, first.shape[1:].numel()))
     found = []
     for start in range(0, max(1, graph.num_edges), step):  # a graph without edges has one chunk too
         x = examined(inputs, settings, graph, slice(start, min(start + step, graph.num_edges)))
-        found.append(activation_stats(x.flatten(1), thresholds=thresholds))
+        found.append(activation_stats(x.flatten(1), thresholds=thresholds, backend=backend))
     return ActivationStats.join(found)

@@ -106,6 +106,16 @@ def test_the_edge_streams_own_numbers(heads: int, channels: int) -> None:
     assert found.squares == pytest.approx(expected.squares, rel=1e-6)
 
 
+def test_some_edges_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = make("gatv2-edge", torch.float32)
+    whole = run("gatv2-edge", tensors, return_stats=True, backend="reference")[1]
+    monkeypatch.setattr("gattn.ops.attention_stats.CHUNK", 100)
+    parts = run("gatv2-edge", tensors, return_stats=True, backend="reference")[1]
+    assert all(torch.equal(a, b) for a, b in zip(whole.rows, parts.rows, strict=True))
+    assert (whole.above, whole.largest, whole.largest_ratio) == (parts.above, parts.largest, parts.largest_ratio)
+    assert parts.squares == pytest.approx(whole.squares, rel=1e-12)
+
+
 @pytest.mark.parametrize("score", SCORES)
 def test_threads_do_not_change_bits(score: str) -> None:
     tensors, threads = make(score, torch.float32, 4, 8), torch.get_num_threads()
