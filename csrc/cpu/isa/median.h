@@ -6,15 +6,6 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
-template <class A>
-struct BitsOf {
-  using type = uint32_t;
-};
-template <>
-struct BitsOf<double> {
-  using type = uint64_t;
-};
-
 // The smaller and the larger of two, lane by lane: one instruction each, where comparing and choosing would be three.
 template <class V>
 GATTN_INLINE void put_in_order(V& low, V& high) {
@@ -207,12 +198,12 @@ class Medians {
   // Bits of numbers that are not negative rise with them: the median's, from the highest on. A bit is set where too few
   // numbers are below the one that has it set.
   V counted(const A* values) const {
-    using Bits = Vec<typename BitsOf<A>::type, W>;
+    using Bits = Vec<Unsigned<A>, W>;
     using Signed = decltype(Bits{} < Bits{});
     const int64_t rank = (width_ - 1) / 2;
     Bits found{};
     for (int bit = 8 * static_cast<int>(sizeof(A)) - 2; bit >= 0; --bit) {
-      const Bits candidate = found | (typename BitsOf<A>::type{1} << bit);
+      const Bits candidate = found | (Unsigned<A>{1} << bit);
       Signed below{};  // minus their number
       for (int64_t c = 0; c < width_; ++c) below += (Signed)bit_cast<Bits>(load<W>(values + c * W)) < (Signed)candidate;
       found = -below <= (Signed{} + static_cast<int32_t>(rank)) ? candidate : found;

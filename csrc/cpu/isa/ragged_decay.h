@@ -12,17 +12,6 @@ namespace gattn::cpu::GATTN_ISA {
 template <class A>
 using Floats = Vec<A, kLanes<A>>;
 
-template <class A>
-struct UnsignedLike {
-  using type = uint32_t;
-};
-template <>
-struct UnsignedLike<double> {
-  using type = uint64_t;
-};
-template <class A>
-using Unsigned = typename UnsignedLike<A>::type;
-
 // The distances of some pairs, in any integer type; None is that of an attention without any. Lanes may reach into what
 // follows the pairs, up to `end`.
 struct None {};

@@ -118,7 +118,7 @@ class RowStatistics {
   }
 
  private:
-  using Bits = Vec<typename BitsOf<A>::type, W>;
+  using Bits = Vec<Unsigned<A>, W>;
   using Signed = decltype(Bits{} < Bits{});
   struct Lane {
     const S* row;
@@ -221,11 +221,11 @@ class RowStatistics {
   }
   static A least_above(double threshold) {
     const A nearest = static_cast<A>(threshold);
-    return nearest > threshold ? nearest : bit_cast<A>(bit_cast<typename BitsOf<A>::type>(nearest) + 1);
+    return nearest > threshold ? nearest : bit_cast<A>(bit_cast<Unsigned<A>>(nearest) + 1);
   }
 
   static V magnitude(V v) {
-    constexpr auto sign = typename BitsOf<A>::type{1} << (8 * sizeof(A) - 1);
+    constexpr auto sign = Unsigned<A>{1} << (8 * sizeof(A) - 1);
     return (V)((Bits)v & ~sign);
   }
 
@@ -319,8 +319,8 @@ class RowStatistics {
   }
 
   static A max_finite() { return sizeof(A) == 4 ? static_cast<A>(__FLT_MAX__) : static_cast<A>(__DBL_MAX__); }
-  static typename BitsOf<A>::type quiet_nan() {
-    return sizeof(A) == 4 ? 0x7fc00000u : static_cast<typename BitsOf<A>::type>(0x7ff8000000000000ull);
+  static Unsigned<A> quiet_nan() {
+    return sizeof(A) == 4 ? 0x7fc00000u : static_cast<Unsigned<A>>(0x7ff8000000000000ull);
   }
 
   const int64_t width_;

@@ -55,6 +55,18 @@ struct Accumulate<double> {
   using type = double;
 };
 
+// Integers as wide as a number.
+template <class A>
+struct UnsignedLike {
+  using type = uint32_t;
+};
+template <>
+struct UnsignedLike<double> {
+  using type = uint64_t;
+};
+template <class A>
+using Unsigned = typename UnsignedLike<A>::type;
+
 template <class To, class From>
 inline To bit_cast(const From& from) {
   static_assert(sizeof(To) == sizeof(From), "sizes differ");
