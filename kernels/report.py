@@ -7,6 +7,7 @@ needed. Triton's cache makes a second run quick.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=os.cpu_count() or 1, help="compiler processes")
     add("--json", type=Path, help="write what was found here")
     add("--markdown", type=Path, help="and as tables here")
+    add("--update", action="store_true", help="keep what the JSON file has of kernels that are not compiled now")
     return parser
 
 
@@ -160,6 +162,33 @@ def markdown(rows: list[Row], version: str, every: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _saved(args: argparse.Namespace, version: str) -> list[Row]:
+    """What the file to update has; nothing without ``--update``."""
+    if not args.update:
+        return []
+    if args.json is None or not args.json.exists():
+        raise UsageError(f"expected --json with the file to update (got {args.json})")
+    saved = json.loads(args.json.read_text())
+    if saved["triton"] != version:
+        raise UsageError(
+            f"{args.json} was written with Triton {saved['triton']}, not {version}: compile all, without --update"
+        )
+    rows: list[Row] = saved["kernels"]
+    return rows
+
+
+def _kept(saved: list[Row], rows: list[Row], compiled: Sequence[Row]) -> list[Row]:
+    """Those that still have a variant and are not among ``rows``. Hand-written kernels stay where none are compiled."""
+    new = {(row["name"], row["target"]) for row in rows}
+    known = _known.keys() | {row["name"] for row in compiled}
+    return [
+        row
+        for row in saved
+        if (row["name"], row["target"]) not in new
+        and (row["name"] in known or (not compiled and row["name"].startswith("cuda:")))
+    ]
+
+
 def run(args: argparse.Namespace) -> int:
     """Compiles, shows, writes; 1 if anything is bad."""
     triton = require("triton", "the report")
@@ -167,12 +196,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the kernels are compiled: unset TRITON_INTERPRET")
     _known.clear()
     _load(args.modules)
+    saved = _saved(args, triton.__version__)
     rows = _compile(args)
     compiled = _hand_written(args)
-    every = len(_known) * len(TARGETS) + len(compiled)
     rows += [row for row in compiled if args.match in row["name"]]
     if not rows:
         raise UsageError(f"no variant has {args.match!r} in its name; expected one of {', '.join(_known) or 'none'}")
+    rows = _kept(saved, rows, compiled) + rows
+    hand_written = sum(row["name"].startswith("cuda:") for row in rows)
+    every = len(_known) * len(TARGETS) + max(len(compiled), hand_written)
     print(table(summary(rows), HEADER))
     if args.json is not None:
         write_json(args.json, {"triton": triton.__version__, "kernels": rows})

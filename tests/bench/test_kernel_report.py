@@ -52,6 +52,27 @@ def test_a_part_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert counts == [["sm_80", "1"], ["gfx942", "1"]]
 
 
+def test_a_part_is_brought_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, page = tmp_path / "k.json", tmp_path / "k.md"
+    arguments = ["--match", "frugal fp32", "--targets", "sm_90", "--update", "--json", str(path)]
+    assert run(*arguments) == 2
+    assert "the file to update" in capsys.readouterr().err
+    old = {"registers": 7, "shared": 0, "spilled": 0, "occupancy": None}
+    kept = [{"name": "frugal fp32", "target": "sm_80", **old}, {"name": "cuda:hand", "target": "sm_90", **old}]
+    gone = {"name": "forgotten", "target": "sm_90", **old}
+    again = {"name": "frugal fp32", "target": "sm_90", **old}
+    path.write_text(json.dumps({"triton": report.require("triton", "").__version__, "kernels": [*kept, gone, again]}))
+    assert run(*arguments, "--markdown", str(page)) == 0
+    *found, new = json.loads(path.read_text())["kernels"]
+    assert found == kept
+    assert (new["name"], new["target"]) == ("frugal fp32", "sm_90")
+    assert new["registers"] > 7
+    assert "| cuda:hand | sm_90 | 1 | 7 |" in page.read_text()
+    path.write_text(json.dumps({"triton": "1.0", "kernels": []}))
+    assert run(*arguments) == 2
+    assert "written with Triton 1.0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["--targets", "sm_12"], "sm_80"), (["--match", "no such"], "frugal fp32"), (["--every", "0"], "at least 1")],
