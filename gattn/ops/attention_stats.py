@@ -9,11 +9,8 @@ import torch
 from gattn.activations import ActivationStats
 from gattn.graph import Graph
 from gattn.ops.activation_stats import THRESHOLDS, activation_stats, check_thresholds
-from gattn.reference.activations import examined
+from gattn.reference.activations import CHUNK, edge_slices, examined
 from gattn.reference.attention import Inputs, Settings
-
-#: Numbers that exist at a time.
-CHUNK = 2**20
 
 
 def check_stats(return_stats: bool | Sequence[float]) -> Sequence[float] | None:
@@ -47,9 +44,8 @@ def stats_in_chunks(
 ) -> ActivationStats:
     """Of all edges, :data:`CHUNK` activations at a time; those that are made are gone before the next are."""
     first = next(x for x in inputs if x is not None)
-    step = max(1, CHUNK // max(1, first.shape[1:].numel()))
     found = []
-    for start in range(0, max(1, graph.num_edges), step):  # a graph without edges has one chunk too
-        x = examined(inputs, settings, graph, slice(start, min(start + step, graph.num_edges)))
+    for edges in edge_slices(graph.num_edges, first.shape[1:].numel(), CHUNK):
+        x = examined(inputs, settings, graph, edges)
         found.append(activation_stats(x.flatten(1), thresholds=thresholds, backend=backend))
     return ActivationStats.join(found)

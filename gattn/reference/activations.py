@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from gattn.graph import Graph
 from gattn.reference.attention import Inputs, Settings
 from gattn.reference.dropout import accumulate_dtype
+
+#: Numbers of a slice of edges, all heads and channels together: what exists at a time of an ``[E, H * C]`` tensor.
+CHUNK = 2**20
 
 #: Activations ``[e, H, C]``, or ``[e, H]``, of ``e`` edges from the inputs with the tensors of these edges alone, and
 #: the edges' sources and targets.
@@ -54,6 +57,14 @@ def _accumulated(x: Tensor | None) -> Tensor:
 def _rows(x: Tensor | None, index: Tensor) -> Tensor:
     assert x is not None
     return _accumulated(x.index_select(0, index))
+
+
+def edge_slices(num_edges: int, width: int, numbers: int) -> Iterator[slice]:
+    """All edges in order, so many at a time that ``width`` numbers of each are ``numbers`` at the most, or one edge; a
+    graph without edges has one slice too."""
+    step = max(1, numbers // max(1, width))
+    for start in range(0, max(1, num_edges), step):
+        yield slice(start, min(start + step, num_edges))
 
 
 def examined(inputs: Inputs, settings: Settings, graph: Graph, edges: Tensor | slice) -> Tensor:

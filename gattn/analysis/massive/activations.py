@@ -8,11 +8,8 @@ from torch import Tensor
 
 from gattn.analysis.massive.own import Own
 from gattn.observers import Attended
-from gattn.reference.activations import examined
+from gattn.reference.activations import edge_slices, examined
 from gattn.reference.attention import logits_of, softmax
-
-#: Numbers of a chunk, all heads and channels of its edges together: what exists at a time of an ``[E, H * C]`` tensor.
-CHUNK = 2**20
 
 
 def shape(attended: Attended, own: Own | None) -> tuple[int, int]:
@@ -29,9 +26,7 @@ def chunks(attended: Attended, own: Own | None, numbers: int) -> Iterator[tuple[
     for a number a head."""
     graph, (heads, channels) = attended.graph, shape(attended, None)
     source, target = graph.edge_index
-    step = max(1, numbers // (heads * channels))
-    for start in range(0, max(1, graph.num_edges), step):  # a graph without edges has one chunk too
-        edges = slice(start, min(start + step, graph.num_edges))
+    for edges in edge_slices(graph.num_edges, heads * channels, numbers):
         x = of_edges(attended, edges)
         yield edges, x if own is None else own.narrow(x, source[edges], target[edges]), x.sum(-1)
 

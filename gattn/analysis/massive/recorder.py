@@ -18,7 +18,7 @@ from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
 from gattn import observers
 from gattn.analysis.massive import step as steps
-from gattn.analysis.massive.activations import CHUNK, shape
+from gattn.analysis.massive.activations import shape
 from gattn.analysis.massive.base import untrained
 from gattn.analysis.massive.examine import examine
 from gattn.analysis.massive.findings import Findings
@@ -29,6 +29,7 @@ from gattn.analysis.massive.where import Frame, Where
 from gattn.nn._fused import FusedConv
 from gattn.observers import Attended
 from gattn.ops.activation_stats import THRESHOLDS
+from gattn.reference.activations import CHUNK
 
 if TYPE_CHECKING:
     from typing_extensions import Self
