@@ -72,6 +72,11 @@ def _normalize(dataset: str, asked: bool | None) -> bool:
     return dataset.rpartition(":")[2].lower() in citation if asked is None else asked
 
 
+def variant(protocol: dict[str, Any]) -> list[str]:
+    """Scaled features where the paper's are not."""
+    return ["normalized"] if protocol["normalize"] else []
+
+
 def runs(protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
     """All runs."""
     for init in grid["inits"]:

@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
         results = folder.read()
         backend = None if args.backend == "gattn" else args.backend
-        features = "normalized" if protocol.get("normalize") else None
-        name = "-".join(part for part in (args.study, backend, features) if part)  # one page does not replace another
+        parts = (args.study, backend, *study.variant(protocol))  # one page does not replace another
+        name = "-".join(part for part in parts if part)
         publish(args.publish, name, study.TITLE, study.sections(protocol, results), settings, results)
     if args.json:
         print_json({**settings, "results": folder.read()})

@@ -80,6 +80,11 @@ def protocol(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def variant(protocol: dict[str, Any]) -> list[str]:
+    """None has a page of its own."""
+    return []
+
+
 def runs(protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
     """All runs."""
     for model in grid["models"]:

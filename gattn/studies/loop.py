@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gattn.studies.folder import StudyFolder
 from gattn.studies.plan import Run
@@ -46,7 +47,13 @@ class Loop:
         """The median of the epochs done, since what else a machine does in hours must not count; 0 without epochs."""
         return statistics.median(self._seconds) * 1e3 if self._seconds else 0.0
 
-    def epochs(self, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> Iterator[int]:
+    def epochs(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: dict[str, Any],
+        schedule: ReduceLROnPlateau | None = None,
+    ) -> Iterator[int]:
         """The numbers of the epochs to do, in order.
 
         Args:
@@ -54,12 +61,13 @@ class Loop:
             optimizer: Of the model.
             record: What the study keeps of the run from epoch to epoch, plain numbers and lists; a checkpoint's
                 replace what is there.
+            schedule: Of the optimiser's learning rate.
 
         Raises:
             Interrupted: A signal came; the checkpoint is on disk.
         """
         if self._checkpoint is not None:
-            self._restore(self._checkpoint, model, optimizer, record)
+            self._restore(self._checkpoint, model, optimizer, record, schedule)
         saved = time.monotonic()
         while self.epoch < self.run.epochs:
             started = time.perf_counter()
@@ -69,7 +77,7 @@ class Loop:
             self._progress.advance(f"{self.run.name}: {self.text}", self.run.epoch_cost)
             stop = self._interrupt.signal
             if stop is not None or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save(model, optimizer, record)
+                self._save(model, optimizer, record, schedule)
                 saved = time.monotonic()
             if stop is not None:
                 raise Interrupted(stop)
@@ -79,7 +87,13 @@ class Loop:
         if self.epoch < self.run.epochs:
             self._progress.advance(f"{self.run.name}: done", (self.run.epochs - self.epoch) * self.run.epoch_cost)
 
-    def _save(self, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> None:
+    def _save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: dict[str, Any],
+        schedule: ReduceLROnPlateau | None,
+    ) -> None:
         self._folder.save(
             {
                 "key": self.run.key,
@@ -88,15 +102,23 @@ class Loop:
                 "record": record,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "schedule": schedule and schedule.state_dict(),
                 "random": torch.get_rng_state(),
             }
         )
 
     def _restore(
-        self, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]
+        self,
+        state: dict[str, Any],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: dict[str, Any],
+        schedule: ReduceLROnPlateau | None,
     ) -> None:
         self.epoch, self._seconds = state["epoch"], state["seconds"]
         record.update(state["record"])
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if schedule is not None:
+            schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])

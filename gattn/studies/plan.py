@@ -60,6 +60,9 @@ class Study(Protocol):
     def protocol(self, args: argparse.Namespace) -> dict[str, Any]:
         """What two runs must have in common to stand in one table."""
 
+    def variant(self, protocol: dict[str, Any]) -> list[str]:
+        """Words for what is not the default of the protocol and has a page of its own when it is published."""
+
     def runs(self, protocol: dict[str, Any], grid: dict[str, list[Any]]) -> list[Run]:
         """All runs, in the order of :func:`grid_keys`."""
 
