@@ -14,7 +14,7 @@ void run(const ActivationProblem& problem, const ActivationOutputs& outputs) {
   constexpr int W = kLanes<A>;
   const int64_t rows = problem.rows, width = problem.width, blocks = (rows + kBlockRows - 1) / kBlockRows;
   const auto* x = static_cast<const S*>(problem.x);
-  const RowStatistics<A, S> statistics(width, problem.limits, outputs, problem.threads, blocks);
+  const RowStatistics<A, S> statistics(rows, width, problem.limits, outputs, problem.threads, blocks);
   parallel_tasks(blocks, problem.threads, [&](int64_t block, int worker) {
     const int64_t begin = block * kBlockRows, end = begin + kBlockRows < rows ? begin + kBlockRows : rows;
     for (int64_t first = begin; first < end; first += W) {

@@ -33,7 +33,7 @@ void run_forward(const Problem& problem, const AttentionInputs& in, const Attent
   const Workspace<A> work(problem.threads, problem.heads, problem.heads * problem.channels);
   const DecayMask<A> decay(in, problem.heads, adjacency(problem).num_edges);
   Attention<A> score(problem, in, decay, work);
-  const Collector<A> collector(tap, problem.heads * problem.channels, problem.threads,
+  const Collector<A> collector(tap, score.g.num_edges, problem.heads * problem.channels, problem.threads,
                                partial_groups(score.g.rowptr, score.g.num_dst));
   if (tap.outputs.sums) score.collector = &collector;
   const Ending<A> ending{nullptr, static_cast<const A*>(in.sink_logit), static_cast<const A*>(in.sink_value),

@@ -13,10 +13,11 @@ class Collector {
   static constexpr int W = kLanes<A>;
 
   // For a tap that wants nothing it takes no memory, and must not be used.
-  Collector(const ActivationTap& tap, int64_t width, int threads, int64_t groups)
+  Collector(const ActivationTap& tap, int64_t edges, int64_t width, int threads, int64_t groups)
       : threads_(tap.outputs.sums ? threads : 0),
         width_(width),
-        statistics_(width, tap.limits, tap.outputs, threads_, tap.outputs.sums ? groups : 0),
+        statistics_(tap.outputs.sums ? edges : 0, width, tap.limits, tap.outputs, threads_,
+                    tap.outputs.sums ? groups : 0),
         room_size_(W * width + W),  // the last row is read beyond its end
         rows_(threads_ * room_size_),
         pending_(threads_) {

@@ -35,8 +35,8 @@ class RowStatistics {
   static constexpr int W = kLanes<A>;
   using V = Vec<A, W>;
 
-  RowStatistics(int64_t width, const ActivationLimits& limits, const ActivationOutputs& outputs, int threads,
-                int64_t owners)
+  RowStatistics(int64_t rows, int64_t width, const ActivationLimits& limits, const ActivationOutputs& outputs,
+                int threads, int64_t owners)
       : width_(width),
         limits_(limits),
         outputs_(outputs),
@@ -51,6 +51,7 @@ class RowStatistics {
         least_above_(limits.threshold_count),
         tops_(2 * threads),
         sums_(2 * owners) {
+    advise_huge_pages(outputs.rows, 3 * rows * static_cast<int64_t>(sizeof(A)));
     for (int64_t i = 0; i < threads * count_size_; ++i) counts_[i] = 0;
     for (int64_t t = 0; t < limits.threshold_count; ++t) least_above_[t] = least_above(limits.thresholds[t]);
     for (int64_t i = 0; i < 2 * threads; ++i) tops_[i] = Top();
