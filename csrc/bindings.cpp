@@ -16,19 +16,20 @@ void bind_cuda(py::module_& module);        // cuda/bindings.cpp
 namespace {
 
 struct GatCall {
-  Argument graph, x, a_src, a_dst, a_edge;
+  Argument graph, x, a_src, a_dst, a_edge, divisor;
   Sizes sizes;
   DType accumulate = DType::f32;
   cpu::Problem problem;
   cpu::GatInputs inputs;
 
   GatCall(py::handle graph_, py::handle x_, py::handle a_src_, py::handle a_dst_, py::handle a_edge_,
-          double negative_slope, double dropout_p, int64_t seed, int threads)
+          py::handle divisor_, double negative_slope, double dropout_p, int64_t seed, int threads)
       : graph(graph_, "graph"),
         x(x_, "x"),
         a_src(a_src_, "a_src"),
         a_dst(a_dst_, "a_dst", true),
-        a_edge(a_edge_, "a_edge", true) {
+        a_edge(a_edge_, "a_edge", true),
+        divisor(divisor_, "divisor", true) {
     check_floating(x.view, "x", 3);
     const int64_t heads = x->shape[1], channels = x->shape[2];
     problem = make_problem(graph, x->dtype, heads, channels, dropout_p, seed, threads, &sizes);
@@ -37,7 +38,8 @@ struct GatCall {
     check_tensor(a_src.view, "a_src", accumulate, {sizes.num_src, heads});
     check_optional(a_dst, "a_dst", accumulate, {sizes.num_dst, heads});
     check_optional(a_edge, "a_edge", accumulate, {sizes.num_edges, heads});
-    inputs = {x->data, a_src->data, a_dst->data, a_edge->data, negative_slope};
+    check_optional(divisor, "divisor", accumulate, {sizes.num_dst, heads});
+    inputs = {x->data, a_src->data, a_dst->data, a_edge->data, negative_slope, nullptr, divisor->data};
   }
 };
 
@@ -56,13 +58,13 @@ struct GatForwardOutputs {
 };
 
 struct GatBackwardArguments {
-  Argument out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge;
+  Argument out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge, ddivisor;
   cpu::SavedForBackward saved;
   cpu::GatGradients gradients;
 
   GatBackwardArguments(const GatCall& call, py::handle out_, py::handle row_stats_, py::handle alpha_,
                        py::handle grad_out_, py::handle grad_alpha_, py::handle dx_, py::handle da_src_,
-                       py::handle da_dst_, py::handle da_edge_)
+                       py::handle da_dst_, py::handle da_edge_, py::handle ddivisor_)
       : out(out_, "out"),
         row_stats(row_stats_, "row_stats"),
         alpha(alpha_, "alpha", true),
@@ -71,7 +73,8 @@ struct GatBackwardArguments {
         dx(dx_, "grad_x"),
         da_src(da_src_, "grad_a_src", true),
         da_dst(da_dst_, "grad_a_dst", true),
-        da_edge(da_edge_, "grad_a_edge", true) {
+        da_edge(da_edge_, "grad_a_edge", true),
+        ddivisor(ddivisor_, "grad_divisor", true) {
     const Sizes& sizes = call.sizes;
     const int64_t heads = call.problem.heads, channels = call.problem.channels;
     const DType dtype = call.problem.dtype;
@@ -87,44 +90,50 @@ struct GatBackwardArguments {
     check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
     check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
     saved = {out->data, row_stats->data, grad_out->data, grad_alpha->data, alpha->data};
-    gradients = {dx->data, da_src->data, da_dst->data, da_edge->data};
+    check_optional(ddivisor, "grad_divisor", call.accumulate, {sizes.num_dst, heads});
+    if (ddivisor && !call.divisor) raise<ValueError>("Expected 'divisor' with 'grad_divisor' (got None).");
+    gradients = {dx->data, da_src->data, da_dst->data, da_edge->data, false, ddivisor->data};
   }
 };
 
 void gat_forward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                 double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle row_stats,
-                 py::handle alpha, int threads) {
-  const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
+                 py::handle divisor, double negative_slope, double dropout_p, int64_t seed, py::handle out,
+                 py::handle row_stats, py::handle alpha, int threads) {
+  const GatCall call(graph, x, a_src, a_dst, a_edge, divisor, negative_slope, dropout_p, seed, threads);
   const GatForwardOutputs outputs(call, out, row_stats, alpha);
   const py::gil_scoped_release release;
   cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
 }
 
 void gat_backward(py::handle graph, py::handle x, py::handle a_src, py::handle a_dst, py::handle a_edge,
-                  double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle row_stats,
-                  py::handle alpha, py::handle grad_out, py::handle grad_alpha, py::handle dx, py::handle da_src,
-                  py::handle da_dst, py::handle da_edge, int threads) {
-  const GatCall call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads);
-  const GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge);
+                  py::handle divisor, double negative_slope, double dropout_p, int64_t seed, py::handle out,
+                  py::handle row_stats, py::handle alpha, py::handle grad_out, py::handle grad_alpha, py::handle dx,
+                  py::handle da_src, py::handle da_dst, py::handle da_edge, py::handle ddivisor, int threads) {
+  const GatCall call(graph, x, a_src, a_dst, a_edge, divisor, negative_slope, dropout_p, seed, threads);
+  const GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge,
+                                       ddivisor);
   if (!arguments.da_src) raise<ValueError>("Expected 'grad_a_src' to be a tensor (got None).");
   const py::gil_scoped_release release;
   cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
 }
 
-// The layer's op: node scores, attention and bias in one call. a_src and a_dst are written by the forward.
+// The layer's op: node scores, LipschitzNorm where it has a weight, attention and bias in one call. The forward writes
+// a_src and a_dst, and with a weight the norms.
 struct GatLayerCall {
-  Argument att_src, att_dst, bias;
+  Argument att_src, att_dst, bias, weight, norm;
   GatCall call;
   cpu::NodeParameters parameters;
 
   GatLayerCall(py::handle graph, py::handle x, py::handle att_src_, py::handle att_dst_, py::handle a_edge,
-               py::handle bias_, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
-               int64_t seed, int threads)
+               py::handle bias_, py::handle weight_, py::handle a_src, py::handle a_dst, py::handle norm_,
+               double negative_slope, double dropout_p, int64_t seed, int threads)
       : att_src(att_src_, "att_src"),
         att_dst(att_dst_, "att_dst"),
         bias(bias_, "bias", true),
-        call(graph, x, a_src, a_dst, a_edge, negative_slope, dropout_p, seed, threads) {
-    const int64_t heads = call.problem.heads, channels = call.problem.channels;
+        weight(weight_, "weight", true),
+        norm(norm_, "norm", true),
+        call(graph, x, a_src, a_dst, a_edge, py::none(), negative_slope, dropout_p, seed, threads) {
+    const int64_t heads = call.problem.heads, channels = call.problem.channels, nodes = call.sizes.num_dst;
     if (call.sizes.num_src != call.sizes.num_dst)
       raise<ValueError>("Expected a graph with one set of nodes (got ", call.sizes.num_src, " sources and ",
                         call.sizes.num_dst, " targets). Use gat for bipartite graphs.");
@@ -132,54 +141,91 @@ struct GatLayerCall {
     check_tensor(att_src.view, "att_src", call.accumulate, {heads, channels});
     check_tensor(att_dst.view, "att_dst", call.accumulate, {heads, channels});
     check_optional(bias, "bias", call.accumulate, {heads * channels});
+    check_optional(weight, "weight", call.accumulate, {heads});
+    check_optional(norm, "norm", call.accumulate, {nodes, heads});
+    if (static_cast<bool>(norm) != static_cast<bool>(weight))
+      raise<ValueError>("Expected 'weight' and 'norm' together (got only one).");
     parameters = {att_src->data, att_dst->data};
     call.inputs.bias = bias->data;
+  }
+  int64_t nodes() const { return call.sizes.num_dst; }
+  int64_t norm_bytes() const { return weight ? nodes() * call.problem.heads * dtype_bytes(call.accumulate) : 0; }
+};
+
+// The divisor of a layer's scores, from its norms.
+struct LayerDivisor {
+  cpu::Buffer<int64_t> first;
+  cpu::Buffer<char> divisor;
+  cpu::DivisorInputs inputs;
+
+  explicit LayerDivisor(const GatLayerCall& layer)
+      : first(layer.weight ? layer.nodes() * layer.call.problem.heads : 0),
+        divisor(layer.norm_bytes()),
+        inputs{layer.norm->data, layer.weight->data, first.get()} {
+    if (!layer.weight) return;
+    cpu::kernels().first_largest(layer.call.problem, inputs.norm, first.get());
+    cpu::kernels().gat_divisor(layer.call.problem, layer.nodes(), inputs, divisor.get());
   }
 };
 
 void gat_layer_forward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
-                       py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
-                       int64_t seed, py::handle out_, py::handle row_stats_, py::handle alpha_, int threads) {
-  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
-                           threads);
+                       py::handle bias, py::handle weight, py::handle a_src, py::handle a_dst, py::handle norm,
+                       double negative_slope, double dropout_p, int64_t seed, py::handle out_, py::handle row_stats_,
+                       py::handle alpha_, int threads) {
+  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, weight, a_src, a_dst, norm, negative_slope,
+                           dropout_p, seed, threads);
   const GatCall& call = layer.call;
   const GatForwardOutputs outputs(call, out_, row_stats_, alpha_);
   const py::gil_scoped_release release;
-  cpu::kernels().node_terms(call.problem, call.sizes.num_src, call.x->data, layer.parameters,
-                            {call.a_src->data, call.a_dst->data, nullptr});
-  cpu::kernels().gat_forward(call.problem, call.inputs, outputs.pointers);
+  cpu::kernels().node_terms(call.problem, layer.nodes(), call.x->data, layer.parameters,
+                            {call.a_src->data, call.a_dst->data, layer.norm->data});
+  const LayerDivisor divisor(layer);
+  cpu::GatInputs inputs = call.inputs;
+  inputs.divisor = divisor.divisor.get();
+  cpu::kernels().gat_forward(call.problem, inputs, outputs.pointers);
 }
 
 void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::handle att_dst, py::handle a_edge,
-                        py::handle bias, py::handle a_src, py::handle a_dst, double negative_slope, double dropout_p,
-                        int64_t seed, py::handle out, py::handle row_stats, py::handle alpha, py::handle grad_out,
-                        py::handle grad_alpha, py::handle dx, py::handle da_edge, py::handle datt_src_,
-                        py::handle datt_dst_, py::handle dbias_, int threads) {
-  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, a_src, a_dst, negative_slope, dropout_p, seed,
-                           threads);
+                        py::handle bias, py::handle weight, py::handle a_src, py::handle a_dst, py::handle norm,
+                        double negative_slope, double dropout_p, int64_t seed, py::handle out, py::handle row_stats,
+                        py::handle alpha, py::handle grad_out, py::handle grad_alpha, py::handle dx, py::handle da_edge,
+                        py::handle datt_src_, py::handle datt_dst_, py::handle dbias_, py::handle dweight_,
+                        int threads) {
+  const GatLayerCall layer(graph, x, att_src, att_dst, a_edge, bias, weight, a_src, a_dst, norm, negative_slope,
+                           dropout_p, seed, threads);
   const GatCall& call = layer.call;
-  const int64_t heads = call.problem.heads, channels = call.problem.channels;
+  const int64_t heads = call.problem.heads, channels = call.problem.channels, nodes = layer.nodes();
   const Argument datt_src(datt_src_, "grad_att_src"), datt_dst(datt_dst_, "grad_att_dst"),
-      dbias(dbias_, "grad_bias", true);
+      dbias(dbias_, "grad_bias", true), dweight(dweight_, "grad_weight", true);
   check_tensor(datt_src.view, "grad_att_src", call.accumulate, {heads, channels});
   check_tensor(datt_dst.view, "grad_att_dst", call.accumulate, {heads, channels});
   check_optional(dbias, "grad_bias", call.accumulate, {heads * channels});
-  GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, py::none(), py::none(),
-                                 da_edge);
+  check_optional(dweight, "grad_weight", call.accumulate, {heads});
+  if (static_cast<bool>(dweight) != static_cast<bool>(layer.weight))
+    raise<ValueError>("Expected 'weight' and 'grad_weight' together (got only one).");
+  GatBackwardArguments arguments(call, out, row_stats, alpha, grad_out, grad_alpha, dx, py::none(), py::none(), da_edge,
+                                 py::none());
   const py::gil_scoped_release release;
-  const int64_t bytes = call.sizes.num_src * heads * dtype_bytes(call.accumulate);
-  const cpu::Buffer<char> da_src(bytes), da_dst(bytes);
+  const int64_t bytes = nodes * heads * dtype_bytes(call.accumulate);
+  const LayerDivisor divisor(layer);
+  const cpu::Buffer<char> da_src(bytes), da_dst(bytes), ddivisor(layer.norm_bytes()), dnorm(layer.norm_bytes());
+  cpu::GatInputs inputs = call.inputs;
+  inputs.divisor = divisor.divisor.get();
   arguments.gradients.a_src = da_src.get();
   arguments.gradients.a_dst = da_dst.get();
+  arguments.gradients.divisor = ddivisor.get();
   // In half precision the gradient of x is rounded once, when all of it is there.
   const bool half = call.accumulate != call.problem.dtype;
-  const cpu::Buffer<float> wide_dx(half ? call.sizes.num_src * heads * channels : 0);
+  const cpu::Buffer<float> wide_dx(half ? nodes * heads * channels : 0);
   void* const final_dx = arguments.gradients.x;
   arguments.gradients.wide_x = half;
   if (half) arguments.gradients.x = wide_dx.get();
-  cpu::kernels().gat_backward(call.problem, call.inputs, arguments.saved, arguments.gradients);
+  cpu::kernels().gat_backward(call.problem, inputs, arguments.saved, arguments.gradients);
+  if (layer.weight)
+    cpu::kernels().gat_divisor_backward(call.problem, nodes, divisor.inputs, ddivisor.get(),
+                                        {dnorm.get(), dweight->data});
   cpu::kernels().node_terms_backward(
-      call.problem, call.sizes.num_src, call.x->data, layer.parameters, {da_src.get(), da_dst.get(), nullptr, nullptr},
+      call.problem, nodes, call.x->data, layer.parameters, {da_src.get(), da_dst.get(), layer.norm->data, dnorm.get()},
       {final_dx, datt_src->data, datt_dst->data, dbias->data, arguments.saved.grad_out, arguments.gradients.x, half});
 }
 

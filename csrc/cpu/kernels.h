@@ -32,11 +32,13 @@ inline Adjacency adjacency(const Problem& problem) { return view_graph(Index{pro
 struct GatInputs {
   const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
   double negative_slope = 0.2;
-  const void* bias = nullptr;  // [heads * channels], added to out; optional
+  const void* bias = nullptr;     // [heads * channels], added to out; optional
+  const void* divisor = nullptr;  // [num_dst, heads], of the sum of the logits, before LeakyReLU; optional
 };
 struct GatGradients {
   void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
-  bool wide_x = false;  // x's gradient is in the accumulate dtype, not rounded to the features' yet
+  bool wide_x = false;      // x's gradient is in the accumulate dtype, not rounded to the features' yet
+  void* divisor = nullptr;  // optional
 };
 
 // What a node's features x [heads, channels] give it, [nodes, heads] in the accumulate dtype, each optional:
@@ -58,6 +60,16 @@ struct NodeGradients {
   bool wide_partial = false;  // in the accumulate dtype, not rounded to the features' yet
 };
 
+// LipschitzNorm's divisor for score gat, of a graph with one set of nodes, [nodes, heads]:
+// c_i = weight sqrt(norm_i^2 + norm_first(i)^2) + 1e-12, where first(i) (-1: norm 0) is first_largest's of the norms.
+struct DivisorInputs {
+  const void *norm = nullptr, *weight = nullptr;  // weight: [heads]
+  const int64_t* first = nullptr;
+};
+struct DivisorGradients {
+  void *norm = nullptr, *weight = nullptr;
+};
+
 // row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
 // would lose the bits that a large score takes from a small logarithm.
 struct ForwardOutputs {
@@ -76,6 +88,9 @@ struct Kernels {
   void (*node_terms)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
   void (*node_terms_backward)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                               const NodeGradients&);
+  void (*gat_divisor)(const Problem&, int64_t nodes, const DivisorInputs&, void* divisor);
+  void (*gat_divisor_backward)(const Problem&, int64_t nodes, const DivisorInputs&, const void* grad_divisor,
+                               const DivisorGradients&);
   void (*attention_forward)(const Problem&, const AttentionInputs&, const AttentionOutputs&, const ActivationTap&);
   void (*attention_backward)(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
   // first[i, h] = source of the first in-edge of i whose value [num_src, heads] is the largest; -1 without edges

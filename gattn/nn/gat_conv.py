@@ -112,7 +112,8 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
         wanted = options["return_attention"] = bool(return_attention_weights)
         bias: OptTensor = self.bias
         result: Any
-        if x_dst is x_src and self.norm is None:
+        if x_dst is x_src:
+            options["lipschitz"] = self.norm is not None
             inner, bias = (bias, None) if self.concat else (None, bias)
             att_src, att_dst = (att.view(x_src.shape[1:]) for att in (self.att_src, self.att_dst))
             result = gat_layer(x_src, att_src, att_dst, edges.graph, a_edge, bias=inner, **options)
@@ -141,14 +142,11 @@ class FusedGATConv(FusedConv, GATConv):  # type: ignore[misc]  # PyG has no type
     def _node_terms(self, x_src: Tensor, x_dst: OptTensor) -> tuple[OptTensor, OptTensor, tuple[OptTensor, OptTensor]]:
         """Scores of sources and of targets ``[N, H]``, and with a norm those of the features."""
         att_src, att_dst = (att.view(self.heads, self.out_channels) for att in (self.att_src, self.att_dst))
-        own = att_dst if x_dst is x_src else None
         options: dict[str, Any] = {"norm": self.norm is not None, "backend": self.backend}
-        a_src, a_dst, source_norm = node_terms(x_src, att_src, own, **options)
-        target_norm = source_norm
-        if x_dst is not x_src:
-            target_norm = None
-            if x_dst is not None:
-                _, a_dst, target_norm = node_terms(x_dst, None, att_dst, **options)
+        a_src, _, source_norm = node_terms(x_src, att_src, None, **options)
+        a_dst = target_norm = None
+        if x_dst is not None:
+            _, a_dst, target_norm = node_terms(x_dst, None, att_dst, **options)
         return a_src, a_dst, (source_norm, target_norm)
 
     def _edge_scores(self, edges: Edges) -> OptTensor:

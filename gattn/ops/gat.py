@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gattn import observers, reference
+from gattn import observers
 from gattn.backends import _C, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
@@ -15,8 +15,16 @@ from gattn.modifiers import Decay, Lipschitz, Sink
 from gattn.ops.attention import attend
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.library import register, seed_tensor, seed_value
-from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
-from gattn.reference.attention import Inputs, Settings
+from gattn.ops.neighbourhood import neighbourhood_maximum
+from gattn.ops.validation import (
+    check_compiled,
+    check_dropout,
+    check_features,
+    check_graph,
+    check_logits,
+    check_modifiers,
+)
+from gattn.reference.attention import Inputs, Settings, attention, with_modifiers
 from gattn.reference.scores import pick
 
 
@@ -76,7 +84,7 @@ def gat(
         a_dst = check_logits("a_dst", a_dst, (graph.num_dst, heads), x.dtype, graph)
     if a_edge is not None:
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
-    plain = lipschitz is None and decay is None and sink is None and return_attention in (True, False)
+    plain = decay is None and sink is None and return_attention in (True, False)
     if not plain or select_backend(backend, x.device) != "cpu":
         results = attend(
             Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge),
@@ -92,14 +100,19 @@ def gat(
         )
         return pick(results, return_attention)
     check_dropout(dropout_p)
+    inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
+    if lipschitz is not None:
+        lipschitz, _, _ = check_modifiers(lipschitz, None, None, x, True, graph)
+        check_compiled(lipschitz, "cpu")
+        inputs = with_modifiers(inputs, graph, lipschitz, None, None, neighbourhood_maximum)
     if observers.present:
-        inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
         observers.show(observers.Attended(inputs, Settings("gat", negative_slope), graph))
     out, _, alpha = _gat(
         x.contiguous(),
         a_src,
         a_dst,
         a_edge,
+        None if inputs.divisor is None else inputs.divisor.contiguous(),
         graph.data,
         seed_tensor(dropout_p, seed),
         graph.num_dst,
@@ -113,8 +126,8 @@ def gat(
 
 def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     outputs = _forward_fake(*flat)
-    *inputs, graph, seed = flat[:6]
-    negative_slope, dropout_p, _ = flat[8:]
+    *inputs, graph, seed = flat[:7]
+    negative_slope, dropout_p, _ = flat[9:]
     numbers = (negative_slope, dropout_p, seed_value(seed))
     call_core(_C.gat_forward, graph, *inputs, *numbers, *outputs, torch.get_num_threads())
     return outputs
@@ -131,14 +144,14 @@ def _forward_fake(x: Tensor, a_src: Tensor, *rest: Any) -> tuple[Tensor | None, 
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
-    x, a_src, a_dst, a_edge, graph, seed, _, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
+    *tensors, _, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(x, a_src, a_dst, a_edge, graph, seed, *output)
+    ctx.save_for_backward(*tensors, *output)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad_out is None and grad_alpha is None:
-        return (None,) * 11
+        return (None,) * 12
     *inputs, alpha = ctx.saved_tensors
     grads = _gat_backward(
         torch.zeros_like(inputs[-2]) if grad_out is None else grad_out.contiguous(),
@@ -147,15 +160,15 @@ def _backward(ctx: Any, grad_out: Tensor | None, _: Any, grad_alpha: Tensor | No
         None if grad_alpha is None else alpha,
         ctx.negative_slope,
         ctx.dropout_p,
-        *ctx.needs_input_grad[2:4],
+        *ctx.needs_input_grad[2:5],
     )
     return *grads, *[None] * 7
 
 
 def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     grads = _backward_fake(*flat)
-    grad_out, grad_alpha, *inputs, graph, seed, out, row_stats, alpha = flat[:11]
-    numbers = (*flat[11:13], seed_value(seed))
+    grad_out, grad_alpha, *inputs, graph, seed, out, row_stats, alpha = flat[:12]
+    numbers = (*flat[12:14], seed_value(seed))
     saved = (out, row_stats, alpha, grad_out, grad_alpha)
     call_core(_C.gat_backward, graph, *inputs, *numbers, *saved, *grads, torch.get_num_threads())
     return grads
@@ -164,57 +177,51 @@ def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
 def _backward_fake(
     grad_out: Tensor, grad_alpha: Tensor | None, x: Tensor, a_src: Tensor, *rest: Any
 ) -> tuple[Tensor | None, ...]:
-    (a_dst, a_edge), (need_a_dst, need_a_edge) = rest[:2], rest[-2:]
+    optional, needs = rest[:3], rest[-3:]  # a_dst, a_edge, divisor
     return (
         torch.empty_like(x),
         torch.empty_like(a_src),
-        torch.empty_like(a_dst) if need_a_dst and a_dst is not None else None,
-        torch.empty_like(a_edge) if need_a_edge and a_edge is not None else None,
+        *(torch.empty_like(t) if need and t is not None else None for t, need in zip(optional, needs, strict=True)),
     )
 
 
 def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
-    grad_out, grad_alpha, x, a_src, a_dst, a_edge, graph, seed, out, _, _, *arguments = inputs
-    ctx.negative_slope, ctx.dropout_p = arguments[:2]
+    *tensors, out, _, _, ctx.negative_slope, ctx.dropout_p, _, _, _ = inputs
     ctx.num_dst = out.shape[0]
-    ctx.save_for_backward(grad_out, grad_alpha, x, a_src, a_dst, a_edge, graph, seed)
+    ctx.save_for_backward(*tensors)
 
 
 def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_out, grad_alpha, x, a_src, a_dst, a_edge, packed, seed = ctx.saved_tensors
-    graph = unpack_graph(packed, ctx.num_dst, num_src=x.size(0))
+    grad_out, grad_alpha, *inputs, packed, seed = ctx.saved_tensors
+    graph = unpack_graph(packed, ctx.num_dst, num_src=inputs[0].size(0))
+    settings = Settings("gat", ctx.negative_slope, dropout_p=ctx.dropout_p)
 
-    def forward(x: Tensor, a_src: Tensor, a_dst: Tensor | None, a_edge: Tensor | None) -> tuple[Tensor, Tensor]:
-        out, alpha = reference.gat(
-            x,
-            a_src,
-            a_dst,
-            graph,
-            a_edge,
-            negative_slope=ctx.negative_slope,
-            dropout_p=ctx.dropout_p,
-            seed=seed,
-            return_attention=True,
-        )
+    def forward(
+        x: Tensor, a_src: Tensor, a_dst: Tensor | None, a_edge: Tensor | None, divisor: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        tensors = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge, divisor=divisor)
+        out, alpha = attention(tensors, settings, graph, seed)[:2]
+        assert out is not None
         return out, alpha
 
-    inputs = (x, a_src, a_dst, a_edge)
     grads = differentiate_backward(forward, inputs, (grad_out, grad_alpha), grad_grads)
-    return (grads[4], grads[5], *grads[:4], *[None] * 9)
+    return (grads[5], grads[6], *grads[:5], *[None] * 10)
 
 
 _gat_backward = register(
     "gat_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, "
-    "Tensor graph, Tensor? seed, Tensor out, Tensor row_stats, Tensor? alpha, float negative_slope, float dropout_p, "
-    "bool need_a_dst, bool need_a_edge) -> (Tensor, Tensor, Tensor, Tensor)",
+    "Tensor? divisor, Tensor graph, Tensor? seed, Tensor out, Tensor row_stats, Tensor? alpha, float negative_slope, "
+    "float dropout_p, bool need_a_dst, bool need_a_edge, bool need_divisor) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_cpu,
     fake=_backward_fake,
     setup_context=_setup_double,
     backward=_double_backward,
 )
 _gat = register(
-    "gat(Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, Tensor graph, Tensor? seed, SymInt num_dst, "
-    "SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) -> (Tensor, Tensor, Tensor)",
+    "gat(Tensor x, Tensor a_src, Tensor? a_dst, Tensor? a_edge, Tensor? divisor, Tensor graph, Tensor? seed, "
+    "SymInt num_dst, SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) "
+    "-> (Tensor, Tensor, Tensor)",
     cpu=_forward_cpu,
     fake=_forward_fake,
     setup_context=_setup_context,

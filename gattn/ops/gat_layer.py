@@ -11,12 +11,14 @@ from gattn import observers, reference
 from gattn.backends import _C, GROUPED, select_backend
 from gattn.exchange import call_core
 from gattn.graph import Graph
+from gattn.modifiers import Lipschitz
 from gattn.ops.double_backward import differentiate_backward, unpack_graph
 from gattn.ops.gat import gat
 from gattn.ops.library import register, seed_tensor, seed_value
 from gattn.ops.node_terms import node_terms
 from gattn.ops.validation import check_dropout, check_features, check_graph, check_logits
-from gattn.reference.attention import Inputs, Settings
+from gattn.reference.attention import Inputs, Settings, with_modifiers
+from gattn.reference.scores import lipschitz_weight, weighted_gat_layer
 
 
 def gat_layer(
@@ -27,6 +29,7 @@ def gat_layer(
     a_edge: Tensor | None = None,
     *,
     bias: Tensor | None = None,
+    lipschitz: bool = False,
     negative_slope: float = 0.2,
     dropout_p: float = 0.0,
     seed: int | None = None,
@@ -36,8 +39,8 @@ def gat_layer(
     r""":func:`gattn.ops.gat` with :math:`a^{src}_j = \langle x_j, att^{src} \rangle`, :math:`a^{dst}_i` likewise,
     plus ``bias``, for graphs with one set of nodes.
 
-    The node scores and their gradients ride along in passes over ``x`` that are made anyway, which spares a layer
-    several tensors of size ``N * H * C`` in each direction.
+    The node scores and their gradients, and with ``lipschitz`` the norms, ride along in passes over ``x`` that are made
+    anyway, which spares a layer several tensors of size ``N * H * C`` in each direction.
 
     Args:
         x: ``[N, H, C]``, float32, float64, bfloat16 or float16.
@@ -46,6 +49,8 @@ def gat_layer(
         graph: The adjacency, with as many sources as targets.
         a_edge: ``[E, H]``, added to the logits, or ``None``.
         bias: ``[H * C]``, added to the result, or ``None``.
+        lipschitz: Divides the logits by LipschitzNorm's :math:`c_i` (:meth:`gattn.Lipschitz.gat`), from the norms of
+            ``x`` and of :math:`[att^{src} \Vert att^{dst}]`.
         negative_slope, dropout_p, seed, return_attention, backend: As in :func:`gattn.ops.gat`.
 
     Returns:
@@ -79,16 +84,17 @@ def gat_layer(
             graph,
             a_edge,
             bias,
+            lipschitz=lipschitz,
             negative_slope=negative_slope,
             dropout_p=dropout_p,
             seed=seed,
             return_attention=return_attention,
             backend=backend,
         )
+    weight = lipschitz_weight(att_src, att_dst) if lipschitz else None
     if observers.present:
-        a_src, a_dst, _ = node_terms(x.detach(), att_src.detach(), att_dst.detach(), backend=backend)
-        inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
-        observers.show(observers.Attended(inputs, Settings("gat", negative_slope), graph))
+        with torch.no_grad():
+            observers.show(_attended(x, att_src, att_dst, graph, a_edge, weight, negative_slope, chosen))
     if chosen == "reference":
         result = reference.gat_layer(
             x,
@@ -97,17 +103,19 @@ def gat_layer(
             graph,
             a_edge,
             bias=bias,
+            lipschitz=lipschitz,
             negative_slope=negative_slope,
             dropout_p=dropout_p,
             seed=seed,
         )
         return result if return_attention else result[0]
-    out, _, _, _, alpha = _gat_layer(
+    *results, alpha = _gat_layer(
         x if x.is_contiguous() else x.contiguous(),
         att_src,
         att_dst,
         a_edge,
         bias,
+        weight,
         graph.data,
         seed_tensor(dropout_p, seed),
         graph.num_edges,
@@ -115,7 +123,25 @@ def gat_layer(
         dropout_p,
         return_attention,
     )
-    return (out, alpha) if return_attention else out
+    return (results[0], alpha) if return_attention else results[0]
+
+
+def _attended(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    graph: Graph,
+    a_edge: Tensor | None,
+    weight: Tensor | None,
+    negative_slope: float,
+    backend: str,
+) -> observers.Attended:
+    """What an observer is shown of a layer."""
+    a_src, a_dst, norm = node_terms(x, att_src, att_dst, norm=weight is not None, backend=backend)
+    inputs = Inputs(v=x, a_src=a_src, a_dst=a_dst, a_edge=a_edge)
+    if norm is not None and weight is not None:
+        inputs = with_modifiers(inputs, graph, Lipschitz.gat(norm, norm, weight), None, None)
+    return observers.Attended(inputs, Settings("gat", negative_slope), graph)
 
 
 def _by_attention(
@@ -125,12 +151,15 @@ def _by_attention(
     graph: Graph,
     a_edge: Tensor | None,
     bias: Tensor | None,
+    *,
+    lipschitz: bool,
     **options: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The layer on a backend that has no kernel of its own for it. ``options`` are :func:`gat`'s."""
-    a_src, a_dst, _ = node_terms(x, att_src, att_dst, backend=options["backend"])
+    a_src, a_dst, norm = node_terms(x, att_src, att_dst, norm=lipschitz, backend=options["backend"])
     assert a_src is not None
-    out, alpha = gat(x, a_src, a_dst, graph, a_edge, **options), None
+    modifier = None if norm is None else Lipschitz.gat(norm, norm, lipschitz_weight(att_src, att_dst))
+    out, alpha = gat(x, a_src, a_dst, graph, a_edge, lipschitz=modifier, **options), None
     if options["return_attention"]:
         out, alpha = out
     if bias is not None:
@@ -140,34 +169,35 @@ def _by_attention(
 
 def _forward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     outputs = _forward_fake(*flat)
-    *inputs, graph, seed = flat[:7]
-    negative_slope, dropout_p, _ = flat[8:]
-    out, a_src, a_dst, row_stats, alpha = outputs
+    *inputs, graph, seed = flat[:8]
+    negative_slope, dropout_p, _ = flat[9:]
+    out, *terms, row_stats, alpha = outputs
     numbers = (negative_slope, dropout_p, seed_value(seed))
     results = (out, row_stats, alpha)
-    call_core(_C.gat_layer_forward, graph, *inputs, a_src, a_dst, *numbers, *results, torch.get_num_threads())
+    call_core(_C.gat_layer_forward, graph, *inputs, *terms, *numbers, *results, torch.get_num_threads())
     return outputs
 
 
 def _forward_fake(x: Tensor, att_src: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
-    num_edges, _, _, with_alpha = rest[-4:]
+    weight, (num_edges, _, _, with_alpha) = rest[3], rest[-4:]
     nodes, heads = x.shape[0], x.shape[1]
     a_src, a_dst = att_src.new_empty(nodes, heads), att_src.new_empty(nodes, heads)
+    norm = None if weight is None else att_src.new_empty(nodes, heads)
     row_stats = att_src.new_empty(nodes, 2, heads)
     alpha = att_src.new_empty(num_edges, heads) if with_alpha else None
-    return torch.empty_like(x), a_src, a_dst, row_stats, alpha
+    return torch.empty_like(x), a_src, a_dst, norm, row_stats, alpha
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    x, att_src, att_dst, a_edge, bias, graph, seed, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
-    ctx.mark_non_differentiable(*outputs[1:4])
-    ctx.save_for_backward(x, att_src, att_dst, a_edge, bias, graph, seed, *outputs)
+    *tensors, _, ctx.negative_slope, ctx.dropout_p, _ = inputs
+    ctx.mark_non_differentiable(*(x for x in outputs[1:5] if x is not None))
+    ctx.save_for_backward(*tensors, *outputs)
 
 
 def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor | None, ...]:
     grad_alpha = others[-1]
     if grad_out is None and grad_alpha is None:
-        return (None,) * 11
+        return (None,) * 12
     *saved, alpha = ctx.saved_tensors
     grads = _gat_layer_backward(
         torch.zeros_like(saved[0]) if grad_out is None else grad_out.contiguous(),
@@ -183,69 +213,76 @@ def _backward(ctx: Any, grad_out: Tensor | None, *others: Any) -> tuple[Tensor |
 
 def _backward_cpu(*flat: Any) -> tuple[Tensor | None, ...]:
     grads = _backward_fake(*flat)
-    grad_out, grad_alpha, *inputs, graph, seed, out, a_src, a_dst, row_stats, alpha = flat[:14]
-    dx, datt_src, datt_dst, da_edge, dbias = grads
-    numbers = (*flat[14:16], seed_value(seed))
+    grad_out, grad_alpha, *inputs, graph, seed, out, a_src, a_dst, norm, row_stats, alpha = flat[:16]
+    dx, datt_src, datt_dst, da_edge, dbias, dweight = grads
+    numbers = (*flat[16:18], seed_value(seed))
     saved = (out, row_stats, alpha, grad_out, grad_alpha)
-    results = (dx, da_edge, datt_src, datt_dst, dbias)
-    call_core(_C.gat_layer_backward, graph, *inputs, a_src, a_dst, *numbers, *saved, *results, torch.get_num_threads())
+    given = (*inputs, a_src, a_dst, norm, *numbers, *saved)
+    results = (dx, da_edge, datt_src, datt_dst, dbias, dweight)
+    call_core(_C.gat_layer_backward, graph, *given, *results, torch.get_num_threads())
     return grads
 
 
 def _backward_fake(grad_out: Tensor, grad_alpha: Tensor | None, *rest: Any) -> tuple[Tensor | None, ...]:
-    x, att_src, att_dst, a_edge, bias = rest[:5]
+    x, att_src, att_dst, a_edge, bias, weight = rest[:6]
     return (
         torch.empty_like(x),
         torch.empty_like(att_src),
         torch.empty_like(att_dst),
         torch.empty_like(a_edge) if rest[-1] and a_edge is not None else None,
-        None if bias is None else torch.empty_like(bias),
+        *(None if t is None else torch.empty_like(t) for t in (bias, weight)),
     )
 
 
 def _setup_double(ctx: Any, inputs: tuple[Any, ...], _: Any) -> None:
-    ctx.negative_slope, ctx.dropout_p = inputs[14:16]
-    ctx.save_for_backward(*inputs[:9])
+    ctx.negative_slope, ctx.dropout_p = inputs[16:18]
+    ctx.save_for_backward(*inputs[:10])
 
 
 def _double_backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_out, grad_alpha, x, att_src, att_dst, a_edge, bias, packed, seed = ctx.saved_tensors
-    graph = unpack_graph(packed, x.size(0), num_src=x.size(0))
+    grad_out, grad_alpha, *inputs, packed, seed = ctx.saved_tensors
+    nodes = inputs[0].size(0)
+    graph = unpack_graph(packed, nodes, num_src=nodes)
 
     def forward(
-        x: Tensor, att_src: Tensor, att_dst: Tensor, a_edge: Tensor | None, bias: Tensor | None
+        x: Tensor,
+        att_src: Tensor,
+        att_dst: Tensor,
+        a_edge: Tensor | None,
+        bias: Tensor | None,
+        weight: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        return reference.gat_layer(
+        return weighted_gat_layer(
             x,
             att_src,
             att_dst,
             graph,
             a_edge,
             bias=bias,
+            weight=weight,
             negative_slope=ctx.negative_slope,
             dropout_p=ctx.dropout_p,
             seed=seed,
         )
 
-    inputs = (x, att_src, att_dst, a_edge, bias)
     grads = differentiate_backward(forward, inputs, (grad_out, grad_alpha), grad_grads)
-    return (grads[5], grads[6], *grads[:5], *[None] * 10)
+    return (grads[6], grads[7], *grads[:6], *[None] * 11)
 
 
 _gat_layer_backward = register(
     "gat_layer_backward(Tensor grad_out, Tensor? grad_alpha, Tensor x, Tensor att_src, Tensor att_dst, "
-    "Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, Tensor out, Tensor a_src, Tensor a_dst, "
-    "Tensor row_stats, Tensor? alpha, float negative_slope, float dropout_p, bool need_a_edge) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "Tensor? a_edge, Tensor? bias, Tensor? weight, Tensor graph, Tensor? seed, Tensor out, Tensor a_src, Tensor a_dst, "
+    "Tensor? norm, Tensor row_stats, Tensor? alpha, float negative_slope, float dropout_p, bool need_a_edge) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_backward_cpu,
     fake=_backward_fake,
     setup_context=_setup_double,
     backward=_double_backward,
 )
 _gat_layer = register(
-    "gat_layer(Tensor x, Tensor att_src, Tensor att_dst, Tensor? a_edge, Tensor? bias, Tensor graph, Tensor? seed, "
-    "SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "gat_layer(Tensor x, Tensor att_src, Tensor att_dst, Tensor? a_edge, Tensor? bias, Tensor? weight, Tensor graph, "
+    "Tensor? seed, SymInt num_edges, float negative_slope, float dropout_p, bool with_alpha) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     cpu=_forward_cpu,
     fake=_forward_fake,
     setup_context=_setup_context,

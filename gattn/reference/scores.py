@@ -75,6 +75,12 @@ def node_terms(
     return a_src, a_dst, torch.linalg.vector_norm(wide, dim=-1) if norm else None
 
 
+def lipschitz_weight(att_src: Tensor, att_dst: Tensor) -> Tensor:
+    """``4 |[att_src, att_dst]|`` ``[H]`` of parameters ``[H, C]``: the weight of :meth:`gattn.Lipschitz.gat`."""
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([att_src, att_dst], dim=-1), dim=-1)
+    return 4 * norm
+
+
 def gat_layer(
     x: Tensor,
     att_src: Tensor,
@@ -82,21 +88,42 @@ def gat_layer(
     graph: Graph,
     a_edge: Tensor | None = None,
     *,
+    lipschitz: bool = False,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    """``(out, alpha)`` of :func:`gattn.ops.gat_layer`."""
+    weight = None
+    if lipschitz:
+        wide = accumulate_dtype(x.dtype)
+        weight = lipschitz_weight(att_src.to(wide), att_dst.to(wide))
+    return weighted_gat_layer(x, att_src, att_dst, graph, a_edge, weight=weight, **options)
+
+
+def weighted_gat_layer(
+    x: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    graph: Graph,
+    a_edge: Tensor | None = None,
+    *,
     bias: Tensor | None = None,
+    weight: Tensor | None = None,
     negative_slope: float = 0.2,
     dropout_p: float = 0.0,
     seed: int | Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``(out, alpha)`` of :func:`gattn.ops.gat_layer`."""
+    """:func:`gat_layer` with LipschitzNorm's weight as an input of its own, or ``None`` for no norm."""
     wide = x.to(accumulate_dtype(x.dtype))
-    a_src, a_dst, _ = node_terms(x, att_src, att_dst, norm=False)
+    a_src, a_dst, norm = node_terms(x, att_src, att_dst, norm=weight is not None)
     assert a_src is not None
+    lipschitz = None if norm is None or weight is None else Lipschitz.gat(norm, norm, weight)
     out, alpha = gat(
         wide,
         a_src,
         a_dst,
         graph,
         a_edge,
+        lipschitz=lipschitz,
         negative_slope=negative_slope,
         dropout_p=dropout_p,
         seed=seed,

@@ -25,10 +25,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"dropout_p": 0.3, "seed": 4, "return_attention": "before_dropout"},
     ),
     "lipschitz dot": ({"modifiers": ["lipschitz dot"]}, {}),
+    "lipschitz": ({**RICH, "modifiers": ["lipschitz gat"]}, {"dropout_p": 0.3, "seed": 4, "return_attention": True}),
+    "lipschitz layer": (RICH, {"lipschitz": True, "dropout_p": 0.3, "seed": 4, "return_attention": True}),
     "edge stream": (RICH, {"clip": 0.8, "return_edge": True}),
 }
 OP_CASES = [(op, case) for op in ("gat", "gat_layer", "gatv2", "dot", "gt") for case in ("plain", "all")]
 OP_CASES += [(op, case) for op in ("gat", "gatv2", "dot", "gt") for case in ("modified", "lipschitz dot")]
+OP_CASES += [("gat", "lipschitz"), ("gat_layer", "lipschitz layer")]
 OP_CASES += [("gat", "no target part"), ("gt", "edge stream"), ("edge_softmax", "all"), ("edge_softmax", "modified")]
 
 
@@ -126,7 +129,7 @@ def test_eager_and_dispatched_calls_agree(graph: Graph, inputs_of: Function) -> 
     x, a_src, a_dst, a_edge = leaves
     eager = ops.gat(x, a_src, a_dst, graph, a_edge, return_attention=True)
     out, _, alpha = torch.ops.gattn.gat(
-        x, a_src, a_dst, a_edge, graph.data, None, graph.num_dst, graph.num_edges, 0.2, 0.0, True
+        x, a_src, a_dst, a_edge, None, graph.data, None, graph.num_dst, graph.num_edges, 0.2, 0.0, True
     )
     assert torch.equal(out, eager[0])
     assert torch.equal(alpha, eager[1])
@@ -167,23 +170,24 @@ def saved(graph: Graph, *, half: bool, rich: bool) -> dict[str, Any]:
     seed, p = (torch.tensor(5), 0.5) if rich else (None, 0.0)
     a_edge, bias, last = (a_edge, bias, a_dst) if rich else (None, None, None)
     data = graph.data
-    gat = (x, a_src, last, a_edge, data, seed, n, e, 0.2, p, rich)
-    layer = (x, att_src, att_dst, a_edge, bias, data, seed, e, 0.2, p, rich)
+    divisor, weight = (draw(n, h).abs() + 1, draw(h).abs() + 1) if rich else (None, None)
+    gat = (x, a_src, last, a_edge, divisor, data, seed, n, e, 0.2, p, rich)
+    layer = (x, att_src, att_dst, a_edge, bias, weight, data, seed, e, 0.2, p, rich)
     with torch.no_grad():
         out, lse, alpha = torch.ops.gattn.gat(*gat)
-        l_out, l_src, l_dst, l_lse, l_alpha = torch.ops.gattn.gat_layer(*layer)
+        l_out, *l_terms, l_stats, l_alpha = torch.ops.gattn.gat_layer(*layer)
     g_out, g_alpha = draw(n, h, c, dtype=x.dtype), draw(e, h)
     alpha, l_alpha, g_weights = (alpha, l_alpha, g_alpha) if rich else (None, None, None)
     return {
         "gat": gat,
         "gat_backward": (
-            *(g_out, g_weights, x, a_src, last, a_edge, data, seed, out, lse, alpha, 0.2, p),
-            *(rich, rich),
+            *(g_out, g_weights, x, a_src, last, a_edge, divisor, data, seed, out, lse, alpha, 0.2, p),
+            *(rich, rich, rich),
         ),
         "gat_layer": layer,
         "gat_layer_backward": (
-            *(g_out, g_weights, x, att_src, att_dst, a_edge, bias, data, seed, l_out, l_src, l_dst, l_lse, l_alpha),
-            *(0.2, p, rich),
+            *(g_out, g_weights, x, att_src, att_dst, a_edge, bias, weight, data, seed, l_out, *l_terms),
+            *(l_stats, l_alpha, 0.2, p, rich),
         ),
     }
 

@@ -32,7 +32,13 @@ def heavy_tailed() -> Graph:
 
 
 MODIFIERS = ["lipschitz gat", "decay", "sink value"]
-OPS = [("gat", []), ("gat_layer", []), *((op, MODIFIERS) for op in ("gat", "gatv2", "dot", "gt", "edge_softmax"))]
+OPS = [
+    ("gat", []),
+    ("gat", ["lipschitz gat"]),
+    ("gat_layer", []),
+    ("gat_layer", ["lipschitz"]),
+    *((op, MODIFIERS) for op in ("gat", "gatv2", "dot", "gt", "edge_softmax")),
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -42,6 +48,8 @@ def test_bits_do_not_depend_on_run_or_threads(
 ) -> None:
     inputs = {} if op == "edge_softmax" else {"edge": True, "bias": True}
     options = {} if op == "edge_softmax" else {"return_attention": True}
+    if op == "gat_layer" and modifiers:
+        options["lipschitz"], modifiers = True, []
     tensors = inputs_of(op, heavy_tailed, 3, 5, dtype=dtype, modifiers=modifiers, **inputs)
     expected = None
     for repeat in range(7):

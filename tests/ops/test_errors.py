@@ -274,14 +274,15 @@ def test_garbage_for_a_graph_is_refused(
     layer = arguments["gat_layer"]
     att_src, att_dst, bias, grad = layer["att_src"], layer["att_dst"], layer["bias"], torch.ones(N, H, C)
     calls = {
-        "gat": (x, a_src, a_dst, a_edge, packed, None, N, E, 0.2, 0.0, True),
+        "gat": (x, a_src, a_dst, a_edge, None, packed, None, N, E, 0.2, 0.0, True),
         "gat_backward": (
-            *(grad, a_edge, x, a_src, a_dst, a_edge, packed, None, grad, a_src, a_edge, 0.2, 0.0, True, True),
+            *(grad, a_edge, x, a_src, a_dst, a_edge, None, packed, None, grad, a_src, a_edge, 0.2, 0.0),
+            *(True, True, False),
         ),
-        "gat_layer": (x, att_src, att_dst, a_edge, bias, packed, None, E, 0.2, 0.0, True),
+        "gat_layer": (x, att_src, att_dst, a_edge, bias, None, packed, None, E, 0.2, 0.0, True),
         "gat_layer_backward": (
-            *(grad, a_edge, x, att_src, att_dst, a_edge, bias, packed, None, grad, a_src, a_dst, a_src, a_edge),
-            *(0.2, 0.0, True),
+            *(grad, a_edge, x, att_src, att_dst, a_edge, bias, None, packed, None, grad, a_src, a_dst, None, a_src),
+            *(a_edge, 0.2, 0.0, True),
         ),
         "attention": attention(packed, Inputs(v=x, a_src=a_src)),
         "attention_backward": attention(packed, Inputs(v=x, a_src=a_src), backward=True),
@@ -299,13 +300,13 @@ def test_sizes_that_do_not_fit_the_graph_are_refused_by_the_core(graph: Graph) -
     x, nodes = torch.randn(N, H, C), torch.randn(N, H)
     for num_dst, num_edges in [(N - 1, E), (N, E - 1), (N + 1, E)]:
         with pytest.raises(ValueError, match="to have shape"):
-            torch.ops.gattn.gat(x, nodes, None, None, graph.data, None, num_dst, num_edges, 0.2, 0.0, True)
+            torch.ops.gattn.gat(x, nodes, None, None, None, graph.data, None, num_dst, num_edges, 0.2, 0.0, True)
     with pytest.raises(ValueError, match="'x' to have shape"):
-        torch.ops.gattn.gat(x[1:], nodes, None, None, graph.data, None, N, E, 0.2, 0.0, False)
+        torch.ops.gattn.gat(x[1:], nodes, None, None, None, graph.data, None, N, E, 0.2, 0.0, False)
     with pytest.raises(ValueError, match="'x' to be contiguous"):
-        torch.ops.gattn.gat(x.mT.contiguous().mT, nodes, None, None, graph.data, None, N, E, 0.2, 0.0, False)
+        torch.ops.gattn.gat(x.mT.contiguous().mT, nodes, None, None, None, graph.data, None, N, E, 0.2, 0.0, False)
     with pytest.raises(TypeError, match="'a_src' to be of dtype float32"):
-        torch.ops.gattn.gat(x, nodes.double(), None, None, graph.data, None, N, E, 0.2, 0.0, False)
+        torch.ops.gattn.gat(x, nodes.double(), None, None, None, graph.data, None, N, E, 0.2, 0.0, False)
 
 
 X, LOGITS = torch.randn(N, H, C), torch.randn(E, H)

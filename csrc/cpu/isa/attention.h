@@ -123,7 +123,7 @@ struct Attention {
       else
         add_scores(*rows, parameters, k, edge, true, mine, slot, edges, caller, t);
     }
-    if (divisor) divide(t, edges, divisor + row * heads);
+    if (divisor) divide_logits(t, edges, heads, divisor + row * heads);
   }
   // The same, with the terms of the scores for the collector.
   void collect_scores(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {
@@ -137,20 +137,6 @@ struct Attention {
           for (int u = 0; u < count; ++u)
             rows->terms(collector->room(g.edge_id[slot + first + u], caller), source[u], theirs[u], mine, parameters);
         });
-  }
-
-  // values[k, h] /= by[h]
-  void divide(A* values_, int64_t edges, const A* by) const {
-    with_heads<A>(heads, [&](auto h_count) {
-      for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
-        constexpr int W = decltype(lanes)::value;
-        const Vec<A, W> divisors = load<W>(by + h);
-        for (int64_t i = 0; i < edges; ++i) {
-          A* at = values_ + i * h_count + h;
-          store<W>(at, load<W>(at) / divisors);
-        }
-      });
-    });
   }
 
   void activate(int64_t edges, A* t) const {

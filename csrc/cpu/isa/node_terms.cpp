@@ -92,6 +92,56 @@ void run_backward(const Problem& problem, int64_t nodes, const void* x, const No
   }
 }
 
+template <class A>
+struct Divisor {
+  int64_t heads;
+  const A *norm, *weight;
+  const int64_t* first;
+
+  Divisor(const Problem& problem, const DivisorInputs& in)
+      : heads(problem.heads),
+        norm(static_cast<const A*>(in.norm)),
+        weight(static_cast<const A*>(in.weight)),
+        first(in.first) {}
+
+  A largest(int64_t at, int64_t h) const { return first[at] < 0 ? A{0} : norm[first[at] * heads + h]; }
+  A root(int64_t at, int64_t h) const {
+    const A other = largest(at, h);
+    return __builtin_sqrt(norm[at] * norm[at] + other * other);
+  }
+};
+
+template <class A>
+void run_divisor(const Problem& problem, int64_t nodes, const DivisorInputs& in, A* divisor) {
+  const Divisor<A> of(problem, in);
+  for_each_block(Blocks(nodes), problem.threads, [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t h = 0; h < of.heads; ++h)
+        divisor[i * of.heads + h] = of.weight[h] * of.root(i * of.heads + h, h) + static_cast<A>(1e-12);
+  });
+}
+
+// A head a task: a node may have the largest norm of many neighbourhoods, and their gradients are added in one order.
+template <class A>
+void run_divisor_backward(const Problem& problem, int64_t nodes, const DivisorInputs& in, const A* grad_divisor,
+                          A* grad_norm, A* grad_weight) {
+  const Divisor<A> of(problem, in);
+  const int64_t heads = of.heads;
+  memset(grad_norm, 0, nodes * heads * sizeof(A));
+  parallel_tasks(heads, problem.threads, [&](int64_t h, int) {
+    double by_weight = 0;
+    for (int64_t at = h; at < nodes * heads; at += heads) {
+      const A root = of.root(at, h);
+      by_weight += static_cast<double>(grad_divisor[at]) * root;
+      if (root == 0) continue;  // the gradient at 0 is 0
+      const A gradient = grad_divisor[at] * of.weight[h] / root;
+      grad_norm[at] += gradient * of.norm[at];
+      if (of.first[at] >= 0) grad_norm[of.first[at] * heads + h] += gradient * of.largest(at, h);
+    }
+    grad_weight[h] = static_cast<A>(by_weight);
+  });
+}
+
 }  // namespace
 
 void node_terms(const Problem& problem, int64_t nodes, const void* x, const NodeParameters& parameters,
@@ -103,6 +153,22 @@ void node_terms_backward(const Problem& problem, int64_t nodes, const void* x, c
                          const NodeSaved& saved, const NodeGradients& grads) {
   with_accumulator(problem,
                    [&](auto zero) { run_backward<decltype(zero)>(problem, nodes, x, parameters, saved, grads); });
+}
+
+void gat_divisor(const Problem& problem, int64_t nodes, const DivisorInputs& in, void* divisor) {
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    run_divisor<A>(problem, nodes, in, static_cast<A*>(divisor));
+  });
+}
+
+void gat_divisor_backward(const Problem& problem, int64_t nodes, const DivisorInputs& in, const void* grad_divisor,
+                          const DivisorGradients& grads) {
+  with_accumulator(problem, [&](auto zero) {
+    using A = decltype(zero);
+    run_divisor_backward<A>(problem, nodes, in, static_cast<const A*>(grad_divisor), static_cast<A*>(grads.norm),
+                            static_cast<A*>(grads.weight));
+  });
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

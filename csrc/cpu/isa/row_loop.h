@@ -88,6 +88,21 @@ inline void node_logits(const Adjacency& g, int64_t heads, const A* a_src, const
   });
 }
 
+// t[k, h] /= by[h]
+template <class A>
+inline void divide_logits(A* t, int64_t edges, int64_t heads, const A* by) {
+  with_heads<A>(heads, [&](auto h_count) {
+    for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
+      constexpr int W = decltype(lanes)::value;
+      const Vec<A, W> divisor = load<W>(by + h);
+      for (int64_t k = 0; k < edges; ++k) {
+        A* at = t + k * h_count + h;
+        store<W>(at, load<W>(at) / divisor);
+      }
+    });
+  });
+}
+
 template <class A>
 struct Scratch {
   int64_t stride;

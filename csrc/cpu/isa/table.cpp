@@ -72,8 +72,9 @@ void first_largest(const Problem& problem, const void* values_, int64_t* first) 
 
 // The symbol dispatch.cpp declares for each instruction set.
 extern const Kernels table;
-const Kernels table = {GATTN_STRING(GATTN_ISA), gat_forward,       gat_backward,       node_terms,
-                       node_terms_backward,     attention_forward, attention_backward, first_largest,
-                       ragged_forward,          ragged_backward,   activation_stats,   gather_limit};
+const Kernels table = {GATTN_STRING(GATTN_ISA), gat_forward,   gat_backward,         node_terms,
+                       node_terms_backward,     gat_divisor,   gat_divisor_backward, attention_forward,
+                       attention_backward,      first_largest, ragged_forward,       ragged_backward,
+                       activation_stats,        gather_limit};
 
 }  // namespace gattn::cpu::GATTN_ISA

@@ -11,6 +11,9 @@ void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, con
 void node_terms(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
 void node_terms_backward(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                          const NodeGradients&);
+void gat_divisor(const Problem&, int64_t nodes, const DivisorInputs&, void* divisor);
+void gat_divisor_backward(const Problem&, int64_t nodes, const DivisorInputs&, const void* grad_divisor,
+                          const DivisorGradients&);
 void attention_forward(const Problem&, const AttentionInputs&, const AttentionOutputs&, const ActivationTap&);
 void attention_backward(const Problem&, const AttentionInputs&, const AttentionSaved&, const AttentionGradients&);
 void first_largest(const Problem&, const void* values, int64_t* first);
