@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -48,18 +49,21 @@ class Observer(Protocol):
 
 #: Those who watch, in any thread; replaced and never changed, so that whoever goes through it may be interrupted.
 present: tuple[Observer, ...] = ()
+_changing = threading.Lock()
 
 
 def add(observer: Observer) -> None:
     """From now on ``observer`` is told."""
     global present
-    present = (*present, observer)
+    with _changing:
+        present = (*present, observer)
 
 
 def remove(observer: Observer) -> None:
     """From now on it is not."""
     global present
-    present = tuple(one for one in present if one is not observer)
+    with _changing:
+        present = tuple(one for one in present if one is not observer)
 
 
 def thresholds(attended: Attended) -> set[float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from gattn import observers
 from gattn.analysis import MassiveActivations
@@ -44,6 +45,21 @@ def test_threads_do_not_mix():
         thread.join()
     assert [as_dict(found.findings) for found in together] == alone
     assert observers.present == ()
+
+
+def test_contexts_that_overlap_leave_compilation_as_it_was():
+    """The first one ends inside the second, as it may in two threads."""
+    ran = CompileCounter()
+    first, second = (MassiveActivations(torch.nn.Linear(2, 2)) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    torch.compile(torch.sin, backend=ran)(torch.ones(2))
+    assert ran.frame_count == 0
+    second.__exit__(None, None, None)
+    torch.compile(torch.sin, backend=ran)(torch.ones(2))
+    assert ran.frame_count == 1
+    torch._dynamo.reset()
 
 
 def test_one_model_in_two_threads():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -20,6 +19,7 @@ from gattn import observers
 from gattn.analysis.massive import step as steps
 from gattn.analysis.massive.activations import shape
 from gattn.analysis.massive.base import untrained
+from gattn.analysis.massive.eager import eagerly
 from gattn.analysis.massive.examine import examine
 from gattn.analysis.massive.findings import Findings
 from gattn.analysis.massive.own import OWN, Own
@@ -126,8 +126,7 @@ class MassiveActivations:
         if self._entered is not None:
             raise RuntimeError("Expected a MassiveActivations that is not in use (got one inside its own context).")
         with ExitStack() as stack:
-            if "torch._dynamo" in sys.modules:  # nothing is compiled before that is loaded, which takes a while
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(eagerly())
             for hook in (
                 register_module_forward_pre_hook(self._begin),
                 self.model.register_forward_pre_hook(self._called, with_kwargs=True),
