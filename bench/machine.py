@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+#: Settings of PyTorch that change what every contender takes.
+ENVIRONMENT = ("THP_MEM_ALLOC_ENABLE",)
 PACKAGES = ("gattn", "torch", "torch_geometric", "torch_scatter", "dgl", "numpy", "scipy")
 
 
@@ -78,7 +80,7 @@ def _core() -> dict[str, Any]:
 
 
 def describe() -> dict[str, Any]:
-    """CPU, caches, memory, system, compiler, versions, commit and load, as plain JSON types."""
+    """CPU, caches, memory, system, compiler, environment, versions, commit and load, as plain JSON types."""
     return {
         "cpu": _fields("/proc/cpuinfo").get("model name") or platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
@@ -87,6 +89,7 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "core": _core(),
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _commit(),
         "load_average": [round(load, 2) for load in os.getloadavg()],

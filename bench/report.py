@@ -176,7 +176,8 @@ def readme_block(runs: Sequence[Run]) -> str:
         where = describe(run)
         parts += [] if where == said else [where]
         parts += [f"One {_layer(run)}, forward and backward, fp32:", speed_table(run)]
-        parts += ["Peak extra memory of the same step:", memory_table(run)]
+        if any("memory" in contender for graph in run["graphs"] for contender in graph["contenders"].values()):
+            parts += ["Peak extra memory of the same step:", memory_table(run)]
         said = where
     return "\n\n".join(parts) or "No measurements are stored."
 
@@ -189,8 +190,9 @@ def docs_block(runs: Sequence[Run]) -> str:
         parts += [
             f"{_layer(run)}. {describe(run)} Copy bandwidth {copy / 1e9:.1f} GB/s.",
             full_table(run),
-            kernel_table(run),
         ]
+        if any(graph["kernel"] for graph in run["graphs"]):
+            parts.append(kernel_table(run))
         if "call" in run:
             parts.append(call_line(run))
         if costs := norm_line(run):

@@ -58,7 +58,7 @@ class Record:
 def _continue(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
     """What is stored at ``path``, if it was measured as ``fresh`` would be, less what is incomplete."""
     (data,) = _read([path])
-    for part, keys in (("settings", fresh["settings"]), ("machine", ("cpu", "core", "packages", "git"))):
+    for part, keys in (("settings", fresh["settings"]), ("machine", ("cpu", "core", "environment", "packages", "git"))):
         for key in keys:
             if data[part].get(key) != fresh[part].get(key):
                 raise ValueError(

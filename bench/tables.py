@@ -34,7 +34,8 @@ def describe(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {found}" for name, found in packages.items() if found and name != "gattn")
     git = machine["git"]
     commit = "" if git is None else f", commit {git['commit'][:10]}{' with changes' if git['dirty'] else ''}"
+    settings = "".join(f", {name}={value}" for name, value in machine.get("environment", {}).items())
     return (
         f"{machine['cpu']}, {run['settings']['threads']} threads, {size(machine['memory_bytes'])} memory, "
-        f"{machine['core'].get('isa', 'no')} kernels, {versions}; {run['created'][:10]}{commit}."
+        f"{machine['core'].get('isa', 'no')} kernels{settings}, {versions}; {run['created'][:10]}{commit}."
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gattn.bench import graphs, plot, report
+from gattn.bench import graphs, plot, report, tables
 from gattn.bench.graphs import GraphCase
 from gattn.bench.machine import describe
 from gattn.bench.results import DIRECTORY, Record, load, over_limit, ratio
@@ -144,6 +144,14 @@ def test_machine_is_described_in_json() -> None:
     assert machine["memory_bytes"] > 0
     assert machine["packages"]["torch"]
     assert len(machine["load_average"]) == 3
+
+
+def test_settings_of_the_allocator_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    assert describe()["environment"] == {}
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    run = Record(tmp_path / "run.json", {"layer": "gat", "threads": 2}, describe()).data
+    assert ", THP_MEM_ALLOC_ENABLE=1, " in tables.describe(run)
 
 
 def test_command_line_measures_and_writes(
