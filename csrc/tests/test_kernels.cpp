@@ -20,14 +20,15 @@ struct Case {
   int64_t heads = 1, channels = 1;
   double dropout_p = 0.0;
   bool with_target = true, with_edge = true, with_attention = true;
-  bool layer = false;  // node scores, attention and bias, as GATConv has them
+  bool layer = false;    // node scores, attention and bias, as GATConv has them
+  bool divided = false;  // scores, by a number a target and head
   int threads = 1;
 
   std::string name() const {
     return std::string(list.name) + ", " + dtype_name(dtype) + (wide ? ", int64" : ", int32") + ", " +
            std::to_string(heads) + "x" + std::to_string(channels) + ", dropout " + std::to_string(dropout_p) +
            (with_target ? ", a_dst" : "") + (with_edge ? ", a_edge" : "") + (with_attention ? ", alpha" : "") +
-           (layer ? ", layer, " : ", ") + kernels().name;
+           (divided ? ", divided" : "") + (layer ? ", layer, " : ", ") + kernels().name;
   }
 };
 
@@ -37,8 +38,14 @@ cpu::Problem problem_of(const Case& test, const cpu::PackedGraph& graph) {
 cpu::PackedGraph pack(const Case& test) { return tests::pack(test.list, test.wide, test.threads); }
 
 struct Results {
-  Array a_src, a_dst, out, row_stats, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias;
+  Array a_src, a_dst, out, row_stats, alpha, dx, da_src, da_dst, da_edge, datt_src, datt_dst, dbias, ddivisor;
 };
+
+Array positive_array(DType dtype, std::vector<int64_t> shape, unsigned seed) {
+  Array array = random_array(dtype, std::move(shape), seed);
+  for (int64_t i = 0; i < array.size(); ++i) array.set(i, std::abs(array.get(i)) + 0.5);
+  return array;
+}
 
 struct GatTest {
   const Case& test;
@@ -54,6 +61,7 @@ struct GatTest {
   const Array att_src = random_array(logit, {heads, channels}, 17),
               att_dst = random_array(logit, {heads, channels}, 18);
   const Array bias = random_array(logit, {heads, channels}, 19);
+  const Array divisor = positive_array(logit, {n_dst, heads}, 20);
 
   Results run(int threads) const {
     auto problem = problem_of(test, graph);
@@ -61,9 +69,11 @@ struct GatTest {
     Results r{{logit, {n_src, heads}},    {logit, {n_dst, heads}},    {test.dtype, {n_dst, heads, channels}},
               {logit, {n_dst, 2, heads}}, {logit, {edges, heads}},    {test.dtype, {n_src, heads, channels}},
               {logit, {n_src, heads}},    {logit, {n_dst, heads}},    {logit, {edges, heads}},
-              {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}}};
+              {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}},
+              {logit, {n_dst, heads}}};
     cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
                       test.with_edge ? a_edge.data() : nullptr, 0.2};
+    in.divisor = test.divided ? divisor.data() : nullptr;
     const cpu::NodeParameters parameters{att_src.data(), att_dst.data()};
     if (test.layer) {
       kernels().node_terms(problem, n_src, x.data(), parameters, {r.a_src.data(), r.a_dst.data(), nullptr});
@@ -73,8 +83,9 @@ struct GatTest {
     }
     void* alpha = test.with_attention ? r.alpha.data() : nullptr;
     kernels().gat_forward(problem, in, {r.out.data(), r.row_stats.data(), alpha});
-    const cpu::GatGradients gradients{r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
-                                      test.with_edge ? r.da_edge.data() : nullptr};
+    cpu::GatGradients gradients{r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
+                                test.with_edge ? r.da_edge.data() : nullptr};
+    gradients.divisor = test.divided ? r.ddivisor.data() : nullptr;
     const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
     kernels().gat_backward(problem, in, {r.out.data(), r.row_stats.data(), grad_out.data(), grad, alpha}, gradients);
     if (test.layer)
@@ -103,6 +114,7 @@ struct GatTest {
     naive.t.resize(edges * heads);
     naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
       naive.t[eh] = from[j] + (test.with_target ? to[i] : 0) + (test.with_edge ? a_edge.get(eh) : 0);
+      if (test.divided) naive.t[eh] /= divisor.get(i);
     });
     const Numbers row_stats = naive.softmax(), alpha = naive.alpha();
     Numbers out(got.out.size()), dx(got.dx.size()), da_src(got.da_src.size()), da_dst(got.da_dst.size());
@@ -114,8 +126,10 @@ struct GatTest {
     });
     if (test.with_attention)
       for (size_t i = 0; i < on_alpha.size(); ++i) on_alpha[i] += grad_alpha.get(i);
-    const Numbers dt = naive.backward(on_alpha);
+    Numbers dt = naive.backward(on_alpha), ddivisor(got.ddivisor.size());
     naive.each([&](int64_t, int64_t, int64_t j, int64_t i, int64_t eh) {
+      if (test.divided) dt[eh] /= divisor.get(i);
+      ddivisor[i] -= dt[eh] * naive.t[eh];
       da_src[j] += dt[eh];
       da_dst[i] += dt[eh];
     });
@@ -144,6 +158,7 @@ struct GatTest {
     compare("da_src", got.da_src, da_src, test.dtype, name);
     if (test.with_target) compare("da_dst", got.da_dst, da_dst, test.dtype, name);
     if (test.with_edge) compare("da_edge", got.da_edge, dt, test.dtype, name);
+    if (test.divided) compare("ddivisor", got.ddivisor, ddivisor, test.dtype, name);
   }
 };
 
@@ -156,7 +171,8 @@ void test_gat(const Case& test) {
   CHECK(same_bytes(got.out, alone.out) && same_bytes(got.alpha, alone.alpha) && same_bytes(got.dx, alone.dx) &&
             same_bytes(got.da_src, alone.da_src) && same_bytes(got.da_dst, alone.da_dst) &&
             same_bytes(got.da_edge, alone.da_edge) && same_bytes(got.datt_src, alone.datt_src) &&
-            same_bytes(got.datt_dst, alone.datt_dst) && same_bytes(got.dbias, alone.dbias),
+            same_bytes(got.datt_dst, alone.datt_dst) && same_bytes(got.dbias, alone.dbias) &&
+            same_bytes(got.ddivisor, alone.ddivisor),
         "threads change bits: " + test.name());
 }
 
@@ -186,6 +202,34 @@ void test_norms(const Case& test) {
   compare("norm's dx", dx, want_dx, test.dtype, test.name());
 }
 
+// LipschitzNorm's divisor, and its gradient to norms and weight.
+void test_divisor(const Case& test) {
+  const auto graph = pack(test);
+  const int64_t nodes = test.list.num_src, heads = test.heads;
+  const DType wide = accumulate_dtype(test.dtype);
+  const cpu::Problem problem = problem_of(test, graph);
+  const Array norm = positive_array(wide, {nodes, heads}, 43), weight = positive_array(wide, {heads}, 44);
+  const Array grad = random_array(wide, {nodes, heads}, 45);
+  Array first(DType::i64, {nodes, heads}), divisor(wide, {nodes, heads}), dnorm(wide, {nodes, heads});
+  Array dweight(wide, {heads});
+  kernels().first_largest(problem, norm.data(), static_cast<int64_t*>(first.data()));
+  const cpu::DivisorInputs in{norm.data(), weight.data(), static_cast<const int64_t*>(first.data())};
+  kernels().gat_divisor(problem, nodes, in, divisor.data());
+  kernels().gat_divisor_backward(problem, nodes, in, grad.data(), {dnorm.data(), dweight.data()});
+  Numbers want(norm.size()), want_dnorm(norm.size()), want_dweight(heads);
+  for (int64_t at = 0; at < norm.size(); ++at) {
+    const int64_t h = at % heads, source = static_cast<int64_t>(first.get(at));
+    const double other = source < 0 ? 0.0 : norm.get(source * heads + h), root = std::hypot(norm.get(at), other);
+    want[at] = weight.get(h) * root + 1e-12;
+    want_dweight[h] += grad.get(at) * root;
+    want_dnorm[at] += grad.get(at) * weight.get(h) * norm.get(at) / root;
+    if (source >= 0) want_dnorm[source * heads + h] += grad.get(at) * weight.get(h) * other / root;
+  }
+  compare("divisor", divisor, want, wide, test.name());
+  compare("divisor's dnorm", dnorm, want_dnorm, wide, test.name());
+  compare("divisor's dweight", dweight, want_dweight, wide, test.name());
+}
+
 void test_gather_limit(const Case& test) {
   const auto graph = pack(test);
   const Array x = random_array(test.dtype, {test.list.num_src, test.heads, test.channels}, 31);
@@ -210,8 +254,15 @@ void test_all(Case test) {
   test_gather_limit(test);
   test_norms(test);
   test_wild_values(test);
-  test.layer = true;
-  if (test.list.num_src == test.list.num_dst) test_gat(test);
+  const bool one_set = test.list.num_src == test.list.num_dst;
+  if (one_set) test_divisor(test);
+  for (const bool divided : {true, false}) {
+    test.divided = divided;
+    test.layer = false;
+    if (divided) test_gat(test);
+    test.layer = true;
+    if (one_set) test_gat(test);
+  }
 }
 
 }  // namespace
