@@ -75,6 +75,11 @@ def gat_layer(
     if a_edge is not None:
         a_edge = check_logits("a_edge", a_edge, (graph.num_edges, heads), x.dtype, graph)
     check_dropout(dropout_p)
+    if not isinstance(lipschitz, bool):
+        raise TypeError(
+            f"Expected 'lipschitz' to be True or False (got '{type(lipschitz).__name__}'). The layer takes the norms "
+            f"of its own x; gattn.ops.gat takes a gattn.Lipschitz."
+        )
     chosen = select_backend(backend, x.device)
     if chosen in GROUPED:
         return _by_attention(

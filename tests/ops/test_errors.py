@@ -67,6 +67,7 @@ WRONG: list[tuple[str, str, Any, type[Exception], str]] = [
     ("gat_layer", "att_dst", torch.randn(H, C, dtype=torch.float16), TypeError, "'att_dst'"),
     ("gat_layer", "bias", torch.randn(H, C), ValueError, f"'bias' to have shape [{H * C}]"),
     ("gat_layer", "a_edge", torch.randn(E), ValueError, "'a_edge'"),
+    ("gat_layer", "lipschitz", object(), TypeError, "'lipschitz' to be True or False"),
     ("gatv2", "x_src", torch.randn(N, C), ValueError, f"[{N}, heads, channels]"),
     ("gatv2", "x_src", torch.ones(N, H, C, dtype=I64), TypeError, "got torch.int64"),
     ("gatv2", "x_dst", torch.randn(N, H, C + 1), ValueError, f"'x_dst' to have shape [{N}, {H}, {C}]"),
