@@ -8,6 +8,7 @@ from torch_geometric.typing import OptTensor
 
 from gattn.modifiers import Lipschitz
 from gattn.ops.node_terms import node_norms
+from gattn.reference.scores import lipschitz_weight
 
 
 def check_norm(norm: str | None) -> str | None:
@@ -21,8 +22,8 @@ def gat_lipschitz(source_norm: Tensor, target_norm: OptTensor, att: tuple[Tensor
     """From the norms of projected features, ``[N, H]`` (targets without any have norm 0), and ``att_* [1, H, C]``."""
     if target_norm is None:
         target_norm = source_norm.new_zeros(num_dst, source_norm.size(1))
-    weight = torch.linalg.vector_norm(torch.cat(att, dim=-1), dim=-1, dtype=source_norm.dtype)
-    return Lipschitz.gat(source_norm, target_norm, 4 * weight.view(-1))
+    att_src, att_dst = (a.view(a.shape[1:]).to(source_norm.dtype) for a in att)
+    return Lipschitz.gat(source_norm, target_norm, lipschitz_weight(att_src, att_dst))
 
 
 def dot_lipschitz(query: Tensor, key: Tensor, value: Tensor, backend: str | None) -> Lipschitz:

@@ -123,7 +123,7 @@ struct Attention {
       else
         add_scores(*rows, parameters, k, edge, true, mine, slot, edges, caller, t);
     }
-    if (divisor) divide_logits(t, edges, heads, divisor + row * heads);
+    if (divisor) divide_by_head(t, edges, heads, divisor + row * heads);
   }
   // The same, with the terms of the scores for the collector.
   void collect_scores(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {

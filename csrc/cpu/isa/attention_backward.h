@@ -226,7 +226,7 @@ struct Backward {
       multiply_array(term, arg, room);
       add_edges(term, edges, state + at_divisor);
     }
-    divide_logits(ds, edges, heads, score.divisor + row * heads);
+    divide_by_head(ds, edges, heads, score.divisor + row * heads);
   }
 
   void feature_gradients(int64_t row, int64_t begin, int64_t edges, const A* gradient, const A* p, A* state,

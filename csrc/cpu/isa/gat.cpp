@@ -32,7 +32,7 @@ struct Gat {
   // t / c, the argument of LeakyReLU
   void arguments(int64_t row, int64_t slot, int64_t edges, A* t) const {
     node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
-    if (divisor) divide_logits(t, edges, heads, divisor + row * heads);
+    if (divisor) divide_by_head(t, edges, heads, divisor + row * heads);
   }
   void logits(int64_t row, int64_t slot, int64_t edges, A* t, const Caller&) const {
     arguments(row, slot, edges, t);

@@ -90,7 +90,7 @@ inline void node_logits(const Adjacency& g, int64_t heads, const A* a_src, const
 
 // t[k, h] /= by[h]
 template <class A>
-inline void divide_logits(A* t, int64_t edges, int64_t heads, const A* by) {
+inline void divide_by_head(A* t, int64_t edges, int64_t heads, const A* by) {
   with_heads<A>(heads, [&](auto h_count) {
     for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
       constexpr int W = decltype(lanes)::value;
@@ -126,12 +126,8 @@ inline void normalise(A* p, int64_t edges, int64_t heads, const A* row_stats) {
     });
     fill_padding(p, edges, heads, A{0});
     exp_padded(p, padded<A>(edges, heads));
-    for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
-      constexpr int W = decltype(lanes)::value;
-      const Vec<A, W> sum = load<W>(row_stats + h_count + h);
-      for (int64_t k = 0; k < edges; ++k) store<W>(p + k * h_count + h, load<W>(p + k * h_count + h) / sum);
-    });
   });
+  divide_by_head(p, edges, heads, row_stats + heads);
 }
 
 // What a row ends with, besides its edges; all optional.
