@@ -38,7 +38,7 @@ void run_forward(const Problem& problem, const AttentionInputs& in, const Attent
   if (tap.outputs.sums) score.collector = &collector;
   const Ending<A> ending{nullptr, static_cast<const A*>(in.sink_logit), static_cast<const A*>(in.sink_value),
                          static_cast<A>(in.epsilon), in.undropped};
-  forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), ending, outputs.out,
+  forward(score, score.g, EdgeDropout<A>(problem, score.g.edge_id), ending, outputs.out,
           static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   if (score.collector) collector.add_up();
   if (outputs.edge) write_products(score, outputs.edge, problem.threads);

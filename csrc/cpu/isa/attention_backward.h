@@ -23,11 +23,11 @@ struct Backward {
   const Adjacency& g;
   const int64_t heads, width;
   const Rows<A> grad_out, grad_edge;
-  const Dropout<A> dropout;
+  const EdgeDropout<A> dropout;
   const ScoreParameters<A> unscaled;  // of the products of grad_out and values
   const ScoreRows<A>& products;
   const bool features, keeps_t;
-  Buffer<A> dt, weight, factors, t, d;
+  Buffer<A> dt, weight, t, d;
   const GroupSums<A> sums;  // datt, dhop, dsink_value
   const SinkGradients<A> sink;
 
@@ -48,14 +48,13 @@ struct Backward {
         width(problem.heads * problem.channels),
         grad_out(saved.grad_out, problem.dtype, heads, problem.channels),
         grad_edge(saved.grad_edge, problem.dtype, heads, problem.channels),
-        dropout(problem.dropout_p, problem.seed),
+        dropout(problem, g.edge_id),
         unscaled{nullptr, A{0}, A{1}, heads, problem.channels},
         products(score_rows<A>(ScoreKind::dot, score.edge_values())),
         features(made_of_features(in.score)),
         keeps_t(in.score == ScoreKind::gat || in.score == ScoreKind::gt || in.divisor || in.distance),
         dt(g.num_edges * heads),
         weight(g.num_edges * heads),
-        factors(dropout.active() ? g.num_edges * heads : 0),
         t(keeps_t ? g.num_edges * heads : 0),
         d(g.num_dst * heads),
         sums(row_groups(g.rowptr, g.num_dst), (grads.att ? width : 0) + heads + (grads.sink_value ? width : 0)),
@@ -98,20 +97,18 @@ struct Backward {
   // Step 1: q, dalpha and D.
   void weigh(int64_t row, int64_t begin, int64_t end, A* sum, int worker) {
     const int64_t edges = end - begin;
-    A *q = work.array(worker, 1), *dalpha = work.array(worker, 2), *factor = work.array(worker, 3);
-    A* arg = work.array(worker, 4);
+    A *q = work.array(worker, 1), *dalpha = work.array(worker, 2), *arg = work.array(worker, 4);
     score.raw_scores(row, begin, edges, q, Caller{worker, kNoGroup});
     if (keeps_t) memcpy(arg, q, edges * heads * sizeof(A));
     score.finish_scores(begin, edges, q, work.array(worker, 0), grads.hop ? work.array(worker, 7) : nullptr,
-                        work.array(worker, 8));
+                        work.array(worker, 3));
     normalise(q, edges, heads, static_cast<const A*>(saved.row_stats) + row * 2 * heads);
 
-    weigh_values(row, begin, edges, dalpha, factor, worker);
+    weigh_values(row, begin, edges, dalpha, worker);
     if (heavy(row)) {
       put(q, weight.get(), begin, edges);
       put(dalpha, dt.get(), begin, edges);
       if (keeps_t) put(arg, t.get(), begin, edges);
-      if (dropout.active()) put(factor, factors.get(), begin, edges);
     }
     const A* p = q;
     if (in.edge_weight) {
@@ -130,8 +127,7 @@ struct Backward {
     });
   }
 
-  // dalpha, and the factors of dropout
-  void weigh_values(int64_t row, int64_t begin, int64_t edges, A* dalpha, A* factor, int worker) {
+  void weigh_values(int64_t row, int64_t begin, int64_t edges, A* dalpha, int worker) {
     const auto* grad_alpha = static_cast<const A*>(saved.grad_alpha);
     const Index edge_id = g.edge_id + begin;
     memset(dalpha, 0, (edges + kRowsAtOnce) * heads * sizeof(A));
@@ -143,8 +139,7 @@ struct Backward {
     }
     if (grad_alpha && !in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dalpha);
     if (dropout.active()) {
-      dropout.factors(edge_id, edges, heads, factor);
-      multiply_array(dalpha, factor, padded<A>(edges, heads));
+      dropout.apply(dropout.draw(begin, edges, worker), edges, dalpha, dalpha);
     }
     if (grad_alpha && in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dalpha);
   }
@@ -159,14 +154,12 @@ struct Backward {
   // Step 2: from D to t and to everything that is summed over the row.
   void differentiate(int64_t row, int64_t begin, int64_t end, A* state, int worker) {
     const int64_t edges = end - begin;
-    A *q = work.array(worker, 1), *ds = work.array(worker, 2), *factor = work.array(worker, 3);
-    A* arg = work.array(worker, 4);
+    A *q = work.array(worker, 1), *ds = work.array(worker, 2), *arg = work.array(worker, 4);
     memset(state, 0, state_size * sizeof(A));
     if (heavy(row)) {
       fetch(weight.get(), q, begin, edges);
       fetch(dt.get(), ds, begin, edges);
       if (keeps_t) fetch(t.get(), arg, begin, edges);
-      if (dropout.active()) fetch(factors.get(), factor, begin, edges);
     }
     with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
@@ -182,7 +175,7 @@ struct Backward {
       score.reweight(begin, edges, q);
     }
     if (keeps_t) through_modifiers(row, begin, edges, arg, ds, state, worker);
-    if (dropout.active()) multiply_array(q, factor, padded<A>(edges, heads));
+    if (dropout.active()) dropout.apply(dropout.draw(begin, edges, worker), edges, q, q);
     if (needs_source_pass()) {
       put(q, weight.get(), begin, edges);
       put(ds, dt.get(), begin, edges);
@@ -209,7 +202,7 @@ struct Backward {
     A *mask = work.array(worker, 0), *by_hop = work.array(worker, 7), *term = work.array(worker, 6);
     const int64_t room = padded<A>(edges, heads);
     if (in.distance) {
-      if (heavy(row)) decay.compute(g.edge_id + begin, edges, edges, mask, by_hop, work.array(worker, 8));
+      if (heavy(row)) decay.compute(g.edge_id + begin, edges, edges, mask, by_hop, work.array(worker, 3));
       multiply_array(ds, mask, room);
       if (grads.hop) {
         memcpy(term, arg, room * sizeof(A));

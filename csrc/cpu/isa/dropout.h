@@ -1,4 +1,4 @@
-// Dropout's factors, by the edges' ids alone: see common/philox.h.
+// Which weights dropout keeps, by the edges' ids alone: see common/philox.h.
 #pragma once
 
 #include "../../common/graph_layout.h"
@@ -39,25 +39,44 @@ inline void philox_lanes(uint64_t seed, PhiloxLanes edge, uint32_t head_group, P
   word[2] = c2;
   word[3] = c3;
 }
-
-// words[k] = philox(seed, edge[k], head_group)
-inline void philox_edges(uint64_t seed, const uint64_t* edge, uint32_t head_group, PhiloxWords* words) {
-  PhiloxLanes ids, word[4];
-  memcpy(&ids, edge, sizeof(ids));
-  philox_lanes(seed, ids, head_group, word);
-  const PhiloxLanes low = PhiloxLanes{} + 0xFFFFFFFFu;
-  const PhiloxLanes first = (word[0] & low) | (word[1] << 32), second = (word[2] & low) | (word[3] << 32);
-  for (int k = 0; k < kPhiloxEdges; ++k) {
-    const uint64_t halves[] = {first[k], second[k]};
-    memcpy(words + k, halves, sizeof(halves));
-  }
-}
 #else
 constexpr int kPhiloxEdges = 1;
-inline void philox_edges(uint64_t seed, const uint64_t* edge, uint32_t head_group, PhiloxWords* words) {
-  *words = philox(seed, *edge, head_group);
-}
 #endif
+
+namespace {  // as Index is
+
+// The ids of edges: consecutive ones, or a list's.
+struct EdgeRange {
+  uint64_t first;
+  uint64_t operator[](int64_t k) const { return first + static_cast<uint64_t>(k); }
+#if defined(__AVX2__)
+  PhiloxLanes lanes(int64_t k, int) const {
+    PhiloxLanes lane{};
+    for (int l = 0; l < kPhiloxEdges; ++l) lane[l] = l;
+    return lane + (*this)[k];
+  }
+#endif
+};
+struct EdgeList {
+  Index id;
+  uint64_t operator[](int64_t k) const { return static_cast<uint64_t>(id[k]); }
+#if defined(__AVX2__)
+  // The lanes from `count` on hold anything.
+  PhiloxLanes lanes(int64_t k, int count) const {
+    PhiloxLanes lane{};
+    if (count == kPhiloxEdges && !id.wide) {
+      Vec<uint32_t, kPhiloxEdges> narrow;
+      memcpy(&narrow, static_cast<const int32_t*>(id.data) + k, sizeof(narrow));
+      lane = __builtin_convertvector(narrow, PhiloxLanes);
+    } else {
+      for (int l = 0; l < count; ++l) lane[l] = (*this)[k + l];
+    }
+    return lane;
+  }
+#endif
+};
+
+}  // namespace
 
 // Inverted dropout: kept weights grow by 1 / (1 - p).
 template <class A>
@@ -70,45 +89,27 @@ struct Dropout {
   }
   bool active() const { return threshold != 0; }
 
-  // Bit b of kept[k]: whether the weight of edge first + k and head 4 * head_group + b is kept. Writes whole vectors.
-  void keep_bits(uint64_t first, int64_t edges, uint32_t head_group, uint8_t* kept) const {
+  // Bit b of kept[k]: whether the weight of edge k and head 4 * head_group + b is kept. Writes whole vectors.
+  template <class Edges>
+  void draw(const Edges& edge, int64_t edges, uint32_t head_group, uint8_t* kept) const {
 #if defined(__AVX2__)
     using V = PhiloxLanes;
-    V lane{};
-    for (int l = 0; l < kPhiloxEdges; ++l) lane[l] = l;
     const V low = V{} + 0xFFFFFFFFu, least = V{} + threshold;
     for (int64_t k = 0; k < edges; k += kPhiloxEdges) {
+      const int count = edges - k < kPhiloxEdges ? static_cast<int>(edges - k) : kPhiloxEdges;
       V word[4], bits{};
-      philox_lanes(seed, lane + (first + static_cast<uint64_t>(k)), head_group, word);
+      philox_lanes(seed, edge.lanes(k, count), head_group, word);
       for (int b = 0; b < 4; ++b) bits |= (V)((word[b] & low) >= least) & (V{} + (1u << b));
       const auto bytes = __builtin_convertvector(bits, Vec<uint8_t, kPhiloxEdges>);
       memcpy(kept + k, &bytes, sizeof(bytes));
     }
 #else
     for (int64_t k = 0; k < edges; ++k) {
-      const PhiloxWords words = philox(seed, first + static_cast<uint64_t>(k), head_group);
+      const PhiloxWords words = philox(seed, edge[k], head_group);
       kept[k] = 0;
       for (int b = 0; b < 4; ++b) kept[k] |= static_cast<uint8_t>((words.word[b] >= threshold) << b);
     }
 #endif
-  }
-
-  // factor[k, h] = 0 or scale, by the edge's id.
-  void factors(const Index edge_id, int64_t edges, int64_t heads, A* factor) const {
-    const A either[] = {A{0}, scale};  // looked up: a branch would be mispredicted every other time
-    for (int64_t begin = 0; begin < edges; begin += kPhiloxEdges) {
-      const int count = edges - begin < kPhiloxEdges ? static_cast<int>(edges - begin) : kPhiloxEdges;
-      uint64_t edge[kPhiloxEdges];
-      for (int k = 0; k < kPhiloxEdges; ++k) edge[k] = static_cast<uint64_t>(edge_id[begin + (k < count ? k : 0)]);
-      for (int64_t h = 0; h < heads; h += 4) {
-        PhiloxWords words[kPhiloxEdges];
-        philox_edges(seed, edge, static_cast<uint32_t>(h / 4), words);
-        const int64_t last = heads - h < 4 ? heads - h : 4;
-        for (int k = 0; k < count; ++k)
-          for (int64_t i = 0; i < last; ++i)
-            factor[(begin + k) * heads + h + i] = either[words[k].word[i] >= threshold];
-      }
-    }
   }
 };
 

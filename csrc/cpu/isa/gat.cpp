@@ -115,8 +115,8 @@ void pack_targets(const Score& score, const SavedForBackward& saved, typename Sc
 // the terms of a row sum to the error of D (sum_j p = 1), and refine() finishes the gradients.
 template <class Score>
 void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, const typename Score::A* grad_alpha,
-                 const GatGradients& grads, const Dropout<typename Score::A>& dropout, const typename Score::A* packed,
-                 typename Score::A* dt, typename Score::A* signed_p, int threads) {
+                 const GatGradients& grads, const EdgeDropout<typename Score::A>& dropout,
+                 const typename Score::A* packed, typename Score::A* dt, typename Score::A* signed_p, int threads) {
   using A = typename Score::A;
   const auto& g = score.g;
   const int64_t heads = score.heads, channels = score.values.channels, width = heads * channels;
@@ -128,12 +128,12 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
   auto* dx = static_cast<char*>(grads.x);
   auto *da_edge = static_cast<A*>(grads.a_edge), *da_src = static_cast<A*>(grads.a_src);
   advise_huge_pages(dx, g.num_src * dx_bytes);
-  Scratch<A> scratch(threads, kPieceEdges, heads, 5);
+  Scratch<A> scratch(threads, kPieceEdges, heads, 4);
 
   const auto partial = [&](int64_t source, int64_t begin, int64_t end, A* state, int worker) {
     A *acc = state, *sum = state + width;
-    A *p = scratch.array(worker, 0), *slope = scratch.array(worker, 1), *factor = scratch.array(worker, 2);
-    A *weight = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *inverse = dot;
+    A *p = scratch.array(worker, 0), *slope = scratch.array(worker, 1);
+    A *weight = scratch.array(worker, 2), *dot = scratch.array(worker, 3), *inverse = dot;
     const int64_t edges = end - begin;
     with_heads<A>(heads, [&](auto h_count) {
       const A* mine = score.a_src + source * h_count;
@@ -158,10 +158,10 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     exp_padded(p, padded<A>(edges, heads));
     multiply_array(p, inverse, padded<A>(edges, heads));  // the very p of the forward
     const A* weights = p;
+    const uint8_t* kept = nullptr;
     if (dropout.active()) {
-      dropout.factors(g.edge_id_t + begin, edges, heads, factor);
-      memcpy(weight, p, edges * heads * sizeof(A));
-      multiply_array(weight, factor, padded<A>(edges, heads));
+      kept = dropout.draw(begin, edges, worker);
+      dropout.apply(kept, edges, p, weight);
       weights = weight;
     }
 
@@ -174,7 +174,7 @@ void source_pass(const Score& score, const Rows<typename Score::A>& grad_out, co
     if (grad_alpha)
       for (int64_t e = 0; e < edges; ++e)
         for (int64_t h = 0; h < heads; ++h) dot[e * heads + h] += grad_alpha[g.edge_id_t[begin + e] * heads + h];
-    if (dropout.active()) multiply_array(dot, factor, padded<A>(edges, heads));
+    if (kept) dropout.apply(kept, edges, dot, dot);
     with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
@@ -316,7 +316,7 @@ void run_backward(const Problem& problem, const GatInputs& in, const SavedForBac
   const Gat<A> score = make_score<A>(problem, in);
   const auto& g = score.g;
   const int64_t heads = problem.heads;
-  const Dropout<A> dropout(problem.dropout_p, problem.seed);
+  const EdgeDropout<A> dropout(problem, g.edge_id_t);
   const Rows<A> grad_out(saved.grad_out, problem.dtype, heads, problem.channels);
   const bool half = problem.dtype == DType::f16 || problem.dtype == DType::bf16;
   const int64_t scores = g.num_edges * heads;
@@ -340,7 +340,7 @@ void gat_forward(const Problem& problem, const GatInputs& in, const ForwardOutpu
   with_accumulator(problem, [&](auto zero) {
     using A = decltype(zero);
     const auto score = make_score<A>(problem, in);
-    forward(score, score.g, Dropout<A>(problem.dropout_p, problem.seed), Ending<A>{score.bias}, outputs.out,
+    forward(score, score.g, EdgeDropout<A>(problem, score.g.edge_id), Ending<A>{score.bias}, outputs.out,
             static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   });
 }

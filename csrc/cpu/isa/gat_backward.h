@@ -29,7 +29,7 @@ struct GatBackward {
   const Rows<A> values, grad_out;
   const A *a_src, *a_dst, *a_edge, *divisor, *row_stats;
   const A slope;
-  const Dropout<A> dropout;
+  const EdgeDropout<A> dropout;
   const Scratch<A> scratch;
   const GroupSums<A> sums;  // dhop, dsink_value
   const SinkGradients<A> sink;
@@ -53,7 +53,7 @@ struct GatBackward {
         divisor(static_cast<const A*>(in.divisor)),
         row_stats(static_cast<const A*>(saved.row_stats)),
         slope(static_cast<A>(in.negative_slope)),
-        dropout(problem.dropout_p, problem.seed),
+        dropout(problem, g.edge_id_t),
         scratch(problem.threads, kPieceEdges, heads, 5),
         sums(row_groups(g.rowptr, g.num_dst), heads + (grads.sink_value ? width : 0)),
         sink{in, saved, grads, grad_out},
@@ -98,7 +98,8 @@ struct GatBackward {
       const int64_t edges = end - begin, room = padded<A>(edges, heads);
       const Index target = g.row + begin, edge_id = g.edge_id_t + begin;
       A *p = scratch.array(worker, 0), *inverse = scratch.array(worker, 1), *gain = scratch.array(worker, 2);
-      A *factor = scratch.array(worker, 3), *dot = scratch.array(worker, 4), *far = factor;
+      A *far = scratch.array(worker, 3), *dot = scratch.array(worker, 4);
+      const uint8_t* kept = nullptr;
       with_heads<A>(heads, [&](auto h_count) {
         for (int64_t k = 0; k < edges; ++k) {
           if (begin + k + ahead < g.num_edges) {
@@ -131,15 +132,15 @@ struct GatBackward {
       multiply_array(p, inverse, room);
       multiply_array(gain, p, room);
       if (dropout.active()) {
-        dropout.factors(edge_id, edges, heads, factor);
-        multiply_array(p, factor, room);
+        kept = dropout.draw(begin, edges, worker);
+        dropout.apply(kept, edges, p, p);
       }
       memset(acc, 0, width * sizeof(A));
       gather(grad_out, g.row, begin, edges, g.num_edges, [&](const void* const* row, int64_t k, int count) {
         grad_out.ops->add_dot[count - 1](acc, row, p + k * heads, dot + k * heads, values[source], heads, channels);
       });
       if (grad_alpha && !in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dot);
-      if (dropout.active()) multiply_array(dot, factor, room);
+      if (kept) dropout.apply(kept, edges, dot, dot);
       if (grad_alpha && in.undropped) add_by_edge(grad_alpha, edge_id, edges, heads, dot);
       A* record = records.get() + begin * 2 * heads;
       with_heads<A>(heads, [&](auto h_count) {

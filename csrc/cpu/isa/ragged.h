@@ -236,8 +236,8 @@ struct Ragged {
     if (head != panel.head_begin && head % kHeadsAtOnce != 0) return room;
     const int64_t stride = whole_vectors<A>(panel.n);
     for (int64_t i = 0; i < panel.rows; ++i)
-      dropout.keep_bits(static_cast<uint64_t>(panel.pair + (panel.row_begin + i) * panel.n), panel.n,
-                        static_cast<uint32_t>(head / kHeadsAtOnce), room + i * stride);
+      dropout.draw(EdgeRange{static_cast<uint64_t>(panel.pair + (panel.row_begin + i) * panel.n)}, panel.n,
+                   static_cast<uint32_t>(head / kHeadsAtOnce), room + i * stride);
     return room;
   }
 

@@ -8,6 +8,7 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
+constexpr int64_t kPieceEdges = kHubDegree > kSegmentEdges ? kHubDegree : kSegmentEdges;  // the most a step is given
 constexpr int64_t kRowCost = 4;         // what starting a row costs, in edges
 constexpr int64_t kTaskCost = 1 << 12;  // the least work worth handing out
 constexpr int64_t kMaxTasks = 256;      // enough to even out what the cost model gets wrong

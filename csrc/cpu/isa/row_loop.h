@@ -10,14 +10,11 @@
 //   add_values(acc, slot, edges, p)      acc += sum of p * value
 #pragma once
 
-#include "dropout.h"
-#include "heads.h"
+#include "edge_dropout.h"
 #include "row_driver.h"
 #include "rows.h"
 
 namespace gattn::cpu::GATTN_ISA {
-
-constexpr int64_t kPieceEdges = kHubDegree > kSegmentEdges ? kHubDegree : kSegmentEdges;
 
 inline void prefetch_row(const void* row, int64_t bytes) {
   const char* p = static_cast<const char*>(row);
@@ -142,21 +139,21 @@ struct Ending {
 
 // Writes alpha in the caller's edge order.
 template <class Score>
-void write_attention(const Score& score, const Adjacency& g, const Dropout<typename Score::A>& dropout, bool undropped,
-                     const typename Score::A* row_stats, typename Score::A* alpha, int threads) {
+void write_attention(const Score& score, const Adjacency& g, const EdgeDropout<typename Score::A>& dropout,
+                     bool undropped, const typename Score::A* row_stats, typename Score::A* alpha, int threads) {
   using A = typename Score::A;
   const int64_t heads = score.heads;
   const bool drop = dropout.active() && !undropped;
-  Scratch<A> scratch(threads, kSegmentEdges + kRowsAtOnce, heads, 2);
+  Scratch<A> scratch(threads, kSegmentEdges + kRowsAtOnce, heads, 1);
   for_each_piece(g.rowptr, g.num_dst, threads, [&](int64_t row, int64_t begin, int64_t end, int worker) {
     const int64_t edges = end - begin;
-    A *p = scratch.array(worker, 0), *factor = scratch.array(worker, 1);
+    A* p = scratch.array(worker, 0);
     score.logits(row, begin, edges, p, Caller{worker, kNoGroup});
     normalise(p, edges, heads, row_stats + row * 2 * heads);
     score.reweight(begin, edges, p);
     if (drop) {
-      dropout.factors(g.edge_id + begin, edges, heads, factor);
-      multiply_array(p, factor, padded<A>(edges, heads));
+      const uint8_t* kept = dropout.draw(begin, edges, worker);
+      dropout.apply(kept, edges, p, p);
     }
     for (int64_t k = 0; k < edges; ++k) memcpy(alpha + g.edge_id[begin + k] * heads, p + k * heads, heads * sizeof(A));
   });
@@ -192,7 +189,7 @@ void end_row(const Ending<A>& ending, int64_t row, bool has_edges, int64_t heads
 // out [num_dst, heads, channels] (where the score has values), row_stats [num_dst, 2, heads], alpha [edges, heads]
 // (optional). A row without edges and sink gets the bias alone, and statistics of -inf and 0.
 template <class Score>
-void forward(const Score& score, const Adjacency& g, const Dropout<typename Score::A>& dropout,
+void forward(const Score& score, const Adjacency& g, const EdgeDropout<typename Score::A>& dropout,
              const Ending<typename Score::A>& ending, void* out, typename Score::A* row_stats, typename Score::A* alpha,
              int threads) {
   using A = typename Score::A;
@@ -205,7 +202,7 @@ void forward(const Score& score, const Adjacency& g, const Dropout<typename Scor
 
   const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* state, Caller caller) {
     A *maximum = state, *sum = state + heads, *acc = state + 2 * heads;
-    A *p = scratch.array(caller, 0), *factor = scratch.array(caller, 1);
+    A* p = scratch.array(caller, 0);
     const int64_t edges = end - begin;
     score.logits(row, begin, edges, p, caller);
     with_heads<A>(heads, [&](auto h_count) { softmax_piece<A>(p, edges, h_count, maximum, sum); });
@@ -216,8 +213,8 @@ void forward(const Score& score, const Adjacency& g, const Dropout<typename Scor
     }
     if (!has_values) return;
     if (dropout.active()) {
-      dropout.factors(g.edge_id + begin, edges, heads, factor);
-      multiply_array(p, factor, padded<A>(edges, heads));
+      const uint8_t* kept = dropout.draw(begin, edges, caller);
+      dropout.apply(kept, edges, p, p);
     }
     memset(acc, 0, width * sizeof(A));
     score.add_values(acc, begin, edges, p);
