@@ -126,7 +126,8 @@ class AttentionArguments {
     const Argument grad_edge = features(tensors, "grad_edge", sizes.num_edges);
     if (grad_edge && !takes(kGt)) raise<ValueError>("Expected no 'grad_edge' with this score (got one).");
     if (grad_out && takes(kLogits)) raise<ValueError>("Expected no 'grad_out' with this score (got one).");
-    return {row_stats(tensors)->data, grad_out->data, attention(tensors, "grad_alpha")->data, grad_edge->data};
+    return {row_stats(tensors)->data, features(tensors, "out", sizes.num_dst)->data, grad_out->data,
+            attention(tensors, "grad_alpha")->data, grad_edge->data};
   }
   AttentionGradients gradients(const py::dict& tensors, const py::dict& results) const {
     AttentionGradients found;

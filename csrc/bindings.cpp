@@ -39,13 +39,18 @@ struct GatCall {
     check_optional(a_dst, "a_dst", accumulate, {sizes.num_dst, heads});
     check_optional(a_edge, "a_edge", accumulate, {sizes.num_edges, heads});
     check_optional(divisor, "divisor", accumulate, {sizes.num_dst, heads});
-    inputs = {x->data, a_src->data, a_dst->data, a_edge->data, negative_slope, nullptr, divisor->data};
+    inputs.v = x->data;
+    inputs.a_src = a_src->data;
+    inputs.a_dst = a_dst->data;
+    inputs.a_edge = a_edge->data;
+    inputs.divisor = divisor->data;
+    inputs.negative_slope = negative_slope;
   }
 };
 
 struct GatForwardOutputs {
   Argument out, row_stats, alpha;
-  cpu::ForwardOutputs pointers;
+  AttentionOutputs pointers;
 
   GatForwardOutputs(const GatCall& call, py::handle out_, py::handle row_stats_, py::handle alpha_)
       : out(out_, "out"), row_stats(row_stats_, "row_stats"), alpha(alpha_, "alpha", true) {
@@ -59,7 +64,7 @@ struct GatForwardOutputs {
 
 struct GatBackwardArguments {
   Argument out, row_stats, alpha, grad_out, grad_alpha, dx, da_src, da_dst, da_edge, ddivisor;
-  cpu::SavedForBackward saved;
+  cpu::GatSaved saved;
   cpu::GatGradients gradients;
 
   GatBackwardArguments(const GatCall& call, py::handle out_, py::handle row_stats_, py::handle alpha_,
@@ -89,10 +94,14 @@ struct GatBackwardArguments {
     check_optional(da_src, "grad_a_src", call.accumulate, {sizes.num_src, heads});
     check_optional(da_dst, "grad_a_dst", call.accumulate, {sizes.num_dst, heads});
     check_optional(da_edge, "grad_a_edge", call.accumulate, {sizes.num_edges, heads});
-    saved = {out->data, row_stats->data, grad_out->data, grad_alpha->data, alpha->data};
+    saved = {{row_stats->data, out->data, grad_out->data, grad_alpha->data}, alpha->data};
     check_optional(ddivisor, "grad_divisor", call.accumulate, {sizes.num_dst, heads});
     if (ddivisor && !call.divisor) raise<ValueError>("Expected 'divisor' with 'grad_divisor' (got None).");
-    gradients = {dx->data, da_src->data, da_dst->data, da_edge->data, false, ddivisor->data};
+    gradients.v = dx->data;
+    gradients.a_src = da_src->data;
+    gradients.a_dst = da_dst->data;
+    gradients.a_edge = da_edge->data;
+    gradients.divisor = ddivisor->data;
   }
 };
 
@@ -217,16 +226,16 @@ void gat_layer_backward(py::handle graph, py::handle x, py::handle att_src, py::
   // In half precision the gradient of x is rounded once, when all of it is there.
   const bool half = call.accumulate != call.problem.dtype;
   const cpu::Buffer<float> wide_dx(half ? nodes * heads * channels : 0);
-  void* const final_dx = arguments.gradients.x;
-  arguments.gradients.wide_x = half;
-  if (half) arguments.gradients.x = wide_dx.get();
+  void* const final_dx = arguments.gradients.v;
+  arguments.gradients.wide_v = half;
+  if (half) arguments.gradients.v = wide_dx.get();
   cpu::kernels().gat_backward(call.problem, inputs, arguments.saved, arguments.gradients);
   if (layer.weight)
     cpu::kernels().gat_divisor_backward(call.problem, nodes, divisor.inputs, ddivisor.get(),
                                         {dnorm.get(), dweight->data});
   cpu::kernels().node_terms_backward(
       call.problem, nodes, call.x->data, layer.parameters, {da_src.get(), da_dst.get(), layer.norm->data, dnorm.get()},
-      {final_dx, datt_src->data, datt_dst->data, dbias->data, arguments.saved.grad_out, arguments.gradients.x, half});
+      {final_dx, datt_src->data, datt_dst->data, dbias->data, arguments.saved.grad_out, arguments.gradients.v, half});
 }
 
 void gather_limit(py::handle graph_, py::handle x_, py::handle out_, int threads) {

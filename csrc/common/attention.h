@@ -18,11 +18,13 @@ struct AttentionInputs {
   double negative_slope = 0, scale = 1, clip = 0, epsilon = 0, gamma = 1, decay_slope = 0;
   bool undropped = false;  // the attention returned is the one before dropout
 };
+// row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
+// would lose the bits that a large score takes from a small logarithm.
 struct AttentionOutputs {
   void *out = nullptr, *row_stats = nullptr, *alpha = nullptr, *edge = nullptr;  // all but row_stats optional
 };
 struct AttentionSaved {
-  const void* row_stats = nullptr;
+  const void *row_stats = nullptr, *out = nullptr;                              // out: optional
   const void *grad_out = nullptr, *grad_alpha = nullptr, *grad_edge = nullptr;  // optional
 };
 struct AttentionGradients {  // all optional

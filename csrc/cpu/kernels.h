@@ -28,17 +28,15 @@ struct Problem {
 
 inline Adjacency adjacency(const Problem& problem) { return view_graph(Index{problem.graph, problem.wide}); }
 
-// Score `gat`: t_ij = a_src[j] + a_dst[i] + a_edge[ij], then LeakyReLU; value x[j].
-struct GatInputs {
-  const void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
-  double negative_slope = 0.2;
-  const void* bias = nullptr;     // [heads * channels], added to out; optional
-  const void* divisor = nullptr;  // [num_dst, heads], of the sum of the logits, before LeakyReLU; optional
+// Score `gat`, with a_src and without edge_weight and epsilon.
+struct GatInputs : AttentionInputs {
+  const void* bias = nullptr;  // [heads * channels], added to out; optional
 };
-struct GatGradients {
-  void *x = nullptr, *a_src = nullptr, *a_dst = nullptr, *a_edge = nullptr;  // a_dst and a_edge are optional
-  bool wide_x = false;      // x's gradient is in the accumulate dtype, not rounded to the features' yet
-  void* divisor = nullptr;  // optional
+struct GatSaved : AttentionSaved {  // with out and grad_out
+  const void* alpha = nullptr;      // comes with grad_alpha, for weights after dropout
+};
+struct GatGradients : AttentionGradients {  // with v and a_src
+  bool wide_v = false;                      // v's gradient is in the accumulate dtype, not rounded to the features' yet
 };
 
 // What a node's features x [heads, channels] give it, [nodes, heads] in the accumulate dtype, each optional:
@@ -70,21 +68,10 @@ struct DivisorGradients {
   void *norm = nullptr, *weight = nullptr;
 };
 
-// row_stats is [num_dst, 2, heads]: each row's largest score, and its sum of exp(score - largest). One log-sum-exp
-// would lose the bits that a large score takes from a small logarithm.
-struct ForwardOutputs {
-  void *out = nullptr, *row_stats = nullptr, *alpha = nullptr;  // alpha is optional, in edge order, after dropout
-};
-struct SavedForBackward {
-  const void *out = nullptr, *row_stats = nullptr;
-  const void *grad_out = nullptr, *grad_alpha = nullptr;  // grad_alpha is optional and comes with alpha
-  const void* alpha = nullptr;
-};
-
 struct Kernels {
   const char* name;
-  void (*gat_forward)(const Problem&, const GatInputs&, const ForwardOutputs&);
-  void (*gat_backward)(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
+  void (*gat_forward)(const Problem&, const GatInputs&, const AttentionOutputs&);
+  void (*gat_backward)(const Problem&, const GatInputs&, const GatSaved&, const GatGradients&);
   void (*node_terms)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
   void (*node_terms_backward)(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                               const NodeGradients&);

@@ -124,7 +124,7 @@ void attention_forward(const Call& call, const AttentionOutputs& results) {
   launcher.launch(alpha_kernel_of(launcher.wide), Launcher::blocks_of(b, call.num_edges), b);
 }
 
-void attention_backward(const Call& call, const Saved& saved, const AttentionGradients& found) {
+void attention_backward(const Call& call, const AttentionSaved& saved, const AttentionGradients& found) {
   const Launcher launcher(call, {saved.out, saved.grad_out, saved.grad_edge, found.q, found.k, found.v, found.edge});
   Arguments rows = launcher.arguments(true), columns = launcher.arguments(false);
   for (Arguments* a : {&rows, &columns}) {

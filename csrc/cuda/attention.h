@@ -33,14 +33,8 @@ struct Call {
   std::function<void*(int64_t bytes)> allocate;
 };
 
-struct Saved {
-  const void* row_stats = nullptr;
-  const void* out = nullptr;  // only if it has not been rounded; optional as the gradients are
-  const void *grad_out = nullptr, *grad_alpha = nullptr, *grad_edge = nullptr;
-};
-
 void attention_forward(const Call& call, const AttentionOutputs& results);
-void attention_backward(const Call& call, const Saved& saved, const AttentionGradients& gradients);
+void attention_backward(const Call& call, const AttentionSaved& saved, const AttentionGradients& gradients);
 // found [N_dst, H]: the source of each target's first in-edge with the largest of values [N_src, H], -1 without any.
 void first_largest(const Call& call, const void* values, int64_t* found);
 

@@ -99,13 +99,10 @@ void attention_backward(py::handle graph, py::handle groups, const Numbers& numb
                         const py::dict& saved, const py::dict& results, uintptr_t stream, const Allocate& allocate) {
   GraphArguments arguments(graph, groups, numbers, rows, columns, stream, allocate);
   const AttentionArguments call = arguments.attention(inputs, settings, seed);
-  const AttentionSaved given = call.saved(saved);
-  const Argument out = call.features(saved, "out", call.sizes.num_dst);
-  if (out && call.storage != call.wide)
+  const AttentionSaved found = call.saved(saved);
+  if (given(saved, "out") && call.storage != call.wide)
     raise<TypeError>("Expected 'out' of the accumulate dtype (got ", dtype_name(call.storage), ", rounded).");
-  cuda::attention_backward(arguments.call,
-                           {given.row_stats, out->data, given.grad_out, given.grad_alpha, given.grad_edge},
-                           call.gradients(inputs, results));
+  cuda::attention_backward(arguments.call, found, call.gradients(inputs, results));
 }
 
 void first_largest(py::handle graph, py::handle groups, const Numbers& numbers, const SideNumbers& rows,

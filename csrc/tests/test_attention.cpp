@@ -95,11 +95,12 @@ struct AttentionTest {
                                 {has_values ? r.out.data() : nullptr, r.row_stats.data(), r.alpha.data(),
                                  has_products ? r.products.data() : nullptr},
                                 tap);
-    kernels().attention_backward(problem, in,
-                                 {r.row_stats.data(), has_values && test.grad_out ? grad_out.data() : nullptr,
-                                  test.grad_alpha ? grad_alpha.data() : nullptr,
-                                  has_products && test.grad_products ? grad_products.data() : nullptr},
-                                 gradients);
+    kernels().attention_backward(
+        problem, in,
+        {r.row_stats.data(), has_values ? r.out.data() : nullptr,
+         has_values && test.grad_out ? grad_out.data() : nullptr, test.grad_alpha ? grad_alpha.data() : nullptr,
+         has_products && test.grad_products ? grad_products.data() : nullptr},
+        gradients);
     return r;
   }
 

@@ -71,8 +71,12 @@ struct GatTest {
               {logit, {n_src, heads}},    {logit, {n_dst, heads}},    {logit, {edges, heads}},
               {logit, {heads, channels}}, {logit, {heads, channels}}, {logit, {heads, channels}},
               {logit, {n_dst, heads}}};
-    cpu::GatInputs in{x.data(), a_src.data(), test.with_target ? a_dst.data() : nullptr,
-                      test.with_edge ? a_edge.data() : nullptr, 0.2};
+    cpu::GatInputs in;
+    in.negative_slope = 0.2;
+    in.v = x.data();
+    in.a_src = a_src.data();
+    in.a_dst = test.with_target ? a_dst.data() : nullptr;
+    in.a_edge = test.with_edge ? a_edge.data() : nullptr;
     in.divisor = test.divided ? divisor.data() : nullptr;
     const cpu::NodeParameters parameters{att_src.data(), att_dst.data()};
     if (test.layer) {
@@ -83,11 +87,14 @@ struct GatTest {
     }
     void* alpha = test.with_attention ? r.alpha.data() : nullptr;
     kernels().gat_forward(problem, in, {r.out.data(), r.row_stats.data(), alpha});
-    cpu::GatGradients gradients{r.dx.data(), r.da_src.data(), test.with_target ? r.da_dst.data() : nullptr,
-                                test.with_edge ? r.da_edge.data() : nullptr};
+    cpu::GatGradients gradients;
+    gradients.v = r.dx.data();
+    gradients.a_src = r.da_src.data();
+    gradients.a_dst = test.with_target ? r.da_dst.data() : nullptr;
+    gradients.a_edge = test.with_edge ? r.da_edge.data() : nullptr;
     gradients.divisor = test.divided ? r.ddivisor.data() : nullptr;
     const void* grad = test.with_attention ? grad_alpha.data() : nullptr;
-    kernels().gat_backward(problem, in, {r.out.data(), r.row_stats.data(), grad_out.data(), grad, alpha}, gradients);
+    kernels().gat_backward(problem, in, {{r.row_stats.data(), r.out.data(), grad_out.data(), grad}, alpha}, gradients);
     if (test.layer)
       kernels().node_terms_backward(
           problem, n_src, x.data(), parameters, {r.da_src.data(), r.da_dst.data()},

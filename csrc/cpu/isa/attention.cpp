@@ -1,6 +1,5 @@
-// Forward and backward of any score with any modifier. (Score gat without modifiers has kernels of its own, gat.cpp.)
+// Forward and backward of any score with any modifier. (Most of what score gat is asked for goes to its own, gat.cpp.)
 #include "attention_backward.h"
-#include "gat_backward.h"
 #include "table.h"
 
 namespace gattn::cpu::GATTN_ISA {
@@ -44,22 +43,23 @@ void run_forward(const Problem& problem, const AttentionInputs& in, const Attent
   if (outputs.edge) write_products(score, outputs.edge, problem.threads);
 }
 
+bool fits_gat(const AttentionInputs& in) {
+  return in.score == ScoreKind::gat && in.a_src && in.edge_weight == nullptr && in.epsilon == 0;
+}
+
 }  // namespace
 
 void attention_forward(const Problem& problem, const AttentionInputs& in, const AttentionOutputs& outputs,
                        const ActivationTap& tap) {
+  if (fits_gat(in)) return gat_forward(problem, {in}, outputs);
   with_accumulator(problem, [&](auto zero) { run_forward<decltype(zero)>(problem, in, outputs, tap); });
 }
 
 void attention_backward(const Problem& problem, const AttentionInputs& in, const AttentionSaved& saved,
                         const AttentionGradients& grads) {
-  with_accumulator(problem, [&](auto zero) {
-    using A = decltype(zero);
-    if (in.score == ScoreKind::gat && in.edge_weight == nullptr && saved.grad_out != nullptr)
-      GatBackward<A>(problem, in, saved, grads).run();
-    else
-      Backward<A>(problem, in, saved, grads).run();
-  });
+  if (fits_gat(in) && saved.out && saved.grad_out && saved.grad_alpha == nullptr && grads.v && grads.a_src)
+    return gat_backward(problem, {in}, {saved}, {grads});
+  with_accumulator(problem, [&](auto zero) { Backward<decltype(zero)>(problem, in, saved, grads).run(); });
 }
 
 }  // namespace gattn::cpu::GATTN_ISA

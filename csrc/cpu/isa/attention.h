@@ -11,7 +11,7 @@ namespace gattn::cpu::GATTN_ISA {
 // One worker's room: arrays over a piece's slots, and feature rows in the accumulate type.
 template <class A>
 struct Workspace {
-  static constexpr int kArrays = 8, kRows = 2 * kRowsAtOnce + 4;
+  static constexpr int kArrays = 7, kRows = 2 * kRowsAtOnce + 4;
   Scratch<A> arrays;
   int64_t width;
   Buffer<A> rows;
@@ -166,17 +166,17 @@ struct Attention {
   // What forward() asks of a score.
   void logits(int64_t row, int64_t slot, int64_t edges, A* t, const Caller& caller) const {
     raw_scores(row, slot, edges, t, caller);
-    finish_scores(slot, edges, t, work.array(caller, 0), nullptr, work.array(caller, 3));
+    finish_scores(slot, edges, t, work.array(caller, 0), nullptr);
     if (edge_weight == nullptr) return;  // an edge without weight has no part in the row's maximum
     for (int64_t i = 0; i < edges; ++i)
       for (int64_t h = 0; h < heads; ++h)
         if (weight_of(slot + i, h) == A{0}) t[i * heads + h] = kMinusInfinity<A>;
   }
   // From t / c to the score; leaves the mask and what else DecayMask computes.
-  void finish_scores(int64_t slot, int64_t edges, A* t, A* mask, A* by_hop, A* room) const {
+  void finish_scores(int64_t slot, int64_t edges, A* t, A* mask, A* by_hop) const {
     activate(edges, t);
     if (!decay) return;
-    decay.compute(g.edge_id + slot, edges, g.num_edges - slot, mask, by_hop, room);
+    decay.compute(g.edge_id + slot, edges, g.num_edges - slot, mask, by_hop);
     fill_padding(t, edges, heads, A{0});
     multiply_array(t, mask, padded<A>(edges, heads));
   }

@@ -94,14 +94,13 @@ struct Backward {
   // stay in its worker's room.
   bool heavy(int64_t row) const { return g.rowptr[row + 1] - g.rowptr[row] > kHubDegree; }
 
-  // Step 1: q, dalpha and D.
+  // Step 1: q, dalpha, and the sums of p dalpha and of p.
   void weigh(int64_t row, int64_t begin, int64_t end, A* sum, int worker) {
     const int64_t edges = end - begin;
     A *q = work.array(worker, 1), *dalpha = work.array(worker, 2), *arg = work.array(worker, 4);
     score.raw_scores(row, begin, edges, q, Caller{worker, kNoGroup});
     if (keeps_t) memcpy(arg, q, edges * heads * sizeof(A));
-    score.finish_scores(begin, edges, q, work.array(worker, 0), grads.hop ? work.array(worker, 7) : nullptr,
-                        work.array(worker, 3));
+    score.finish_scores(begin, edges, q, work.array(worker, 0), grads.hop ? work.array(worker, 3) : nullptr);
     normalise(q, edges, heads, static_cast<const A*>(saved.row_stats) + row * 2 * heads);
 
     weigh_values(row, begin, edges, dalpha, worker);
@@ -120,9 +119,13 @@ struct Backward {
     with_heads<A>(heads, [&](auto h_count) {
       for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
         constexpr int W = decltype(lanes)::value;
-        Vec<A, W> total{};
-        for (int64_t i = h; i < edges * h_count; i += h_count) total += load<W>(p + i) * load<W>(dalpha + i);
+        Vec<A, W> total{}, weights{};
+        for (int64_t i = h; i < edges * h_count; i += h_count) {
+          total += load<W>(p + i) * load<W>(dalpha + i);
+          weights += load<W>(p + i);
+        }
         store<W>(sum + h, total);
+        store<W>(sum + h_count + h, weights);
       });
     });
   }
@@ -146,9 +149,22 @@ struct Backward {
 
   void total_d(int64_t row, A* states, int64_t count, const Caller& caller) {
     for (int64_t s = 1; s < count; ++s)
-      for (int64_t h = 0; h < heads; ++h) states[h] += states[s * state_stride<A>(state_size) + h];
-    sink.end_row(row, states, sums.of(caller) + sum_sink(), work.array(caller, 5));
+      for (int64_t i = 0; i < 2 * heads; ++i) states[i] += states[s * state_stride<A>(state_size) + i];
+    if (in.sink_logit) add_sink(row, states, sums.of(caller) + sum_sink(), work.array(caller, 5));
     memcpy(d.get() + row * heads, states, heads * sizeof(A));
+  }
+  // sum: of p dalpha and of p over the edges, [2, heads]; the first becomes D.
+  void add_sink(int64_t row, A* sum, A* by_value, A* room) const {
+    A *share = room, *dalpha = room + heads;
+    sink.weigh(row, share, dalpha, by_value);
+    for (int64_t h = 0; h < heads; ++h) {
+      const A mean = sum[h] + share[h] * dalpha[h];
+      A change = dalpha[h] - mean;
+      // Where the sink leaves little to the edges this cancels, and the sum of their p is exact enough.
+      if (A{1} - share[h] < A{0.0625} && in.epsilon == 0) change = sum[heads + h] * dalpha[h] - sum[h];
+      if (grads.sink_logit) static_cast<A*>(grads.sink_logit)[row * heads + h] = share[h] * change;
+      sum[h] = mean;
+    }
   }
 
   // Step 2: from D to t and to everything that is summed over the row.
@@ -199,10 +215,10 @@ struct Backward {
 
   // ds becomes dt: through the mask, the activation and the divisor.
   void through_modifiers(int64_t row, int64_t begin, int64_t edges, const A* arg, A* ds, A* state, int worker) const {
-    A *mask = work.array(worker, 0), *by_hop = work.array(worker, 7), *term = work.array(worker, 6);
+    A *mask = work.array(worker, 0), *by_hop = work.array(worker, 3), *term = work.array(worker, 6);
     const int64_t room = padded<A>(edges, heads);
     if (in.distance) {
-      if (heavy(row)) decay.compute(g.edge_id + begin, edges, edges, mask, by_hop, work.array(worker, 3));
+      if (heavy(row)) decay.compute(g.edge_id + begin, edges, edges, mask, by_hop);
       multiply_array(ds, mask, room);
       if (grads.hop) {
         memcpy(term, arg, room * sizeof(A));

@@ -23,31 +23,53 @@ class DecayMask {
         log_gamma_(::log(in.gamma)),
         slope_(in.decay_slope),
         table_(length_ * 2 * heads) {
-    for (int64_t far = 0; far < length_; ++far) power(far, &table_[2 * far * heads]);
+    for (int64_t far = 0; far < length_; ++far)
+      for (int64_t h = 0; h < heads; ++h)
+        power(far, h, &table_[2 * far * heads + h], &table_[(2 * far + 1) * heads + h]);
   }
 
   explicit operator bool() const { return distance_ != nullptr; }
 
   void prefetch(int64_t edge) const { __builtin_prefetch(distance_ + edge * bytes_); }
 
-  // An edge's mask [heads] and, after it, its derivative by hop over itself [heads]: in the table, or in `room`.
-  const A* at(int64_t edge, A* room) const {
+  // Of some heads: the mask, and its derivative by hop over itself.
+  template <int W>
+  void look_up(int64_t edge, int64_t h, Vec<A, W>* mask, Vec<A, W>* by_hop) const {
     const int64_t far = distance_of(edge);
-    if (far >= 0 && far < length_) return table_.get() + 2 * far * heads_;
-    power(far, room);
-    return room;
+    if (far >= 0 && far < length_) {
+      const A* from = table_.get() + 2 * far * heads_ + h;
+      *mask = load<W>(from);
+      *by_hop = load<W>(from + heads_);
+      return;
+    }
+    A powers[W], derivatives[W];
+    for (int i = 0; i < W; ++i) power(far, h + i, powers + i, derivatives + i);
+    *mask = load<W>(powers);
+    *by_hop = load<W>(derivatives);
+  }
+  template <int W>
+  Vec<A, W> mask(int64_t edge, int64_t h) const {
+    Vec<A, W> found, by_hop;
+    look_up<W>(edge, h, &found, &by_hop);
+    return found;
   }
 
-  // mask[k, h] and, where asked for, its derivative by hop over itself, for the edges of some slots; edge_id goes on
-  // for `all` slots, whose distances are fetched ahead. `room` as above.
-  void compute(const Index edge_id, int64_t edges, int64_t all, A* mask, A* by_hop, A* room) const {
-    with_heads<A>(heads_, [&](auto h_count) {
-      for (int64_t k = 0; k < edges; ++k) {
-        if (k + kAhead < all) prefetch(edge_id[k + kAhead]);
-        const A* from = at(edge_id[k], room);
-        memcpy(mask + k * h_count, from, h_count * sizeof(A));
-        if (by_hop) memcpy(by_hop + k * h_count, from + h_count, h_count * sizeof(A));
-      }
+  // For the edges of some slots; edge_id goes on for `all` slots, whose distances are fetched ahead:
+  // mask[k, h] and, where asked for, its derivative by hop over itself,
+  void compute(const Index edge_id, int64_t edges, int64_t all, A* mask, A* by_hop) const {
+    for_edges(edge_id, edges, all, [&](auto lanes, int64_t edge, int64_t h, int64_t at) {
+      constexpr int W = decltype(lanes)::value;
+      Vec<A, W> power, derivative;
+      look_up<W>(edge, h, &power, &derivative);
+      store<W>(mask + at, power);
+      if (by_hop) store<W>(by_hop + at, derivative);
+    });
+  }
+  // and values[k, h] *= mask.
+  void multiply(const Index edge_id, int64_t edges, int64_t all, A* values) const {
+    for_edges(edge_id, edges, all, [&](auto lanes, int64_t edge, int64_t h, int64_t at) {
+      constexpr int W = decltype(lanes)::value;
+      store<W>(values + at, load<W>(values + at) * this->template mask<W>(edge, h));
     });
   }
 
@@ -71,14 +93,22 @@ class DecayMask {
         return *reinterpret_cast<const int64_t*>(at);
     }
   }
+  // Calls function(width, edge, h, k * heads + h) for vectors of heads that cover all.
+  template <class Function>
+  void for_edges(const Index edge_id, int64_t edges, int64_t all, const Function& function) const {
+    with_heads<A>(heads_, [&](auto h_count) {
+      for (int64_t k = 0; k < edges; ++k) {
+        if (k + kAhead < all) prefetch(edge_id[k + kAhead]);
+        const int64_t edge = edge_id[k];
+        for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) { function(lanes, edge, h, k * h_count + h); });
+      }
+    });
+  }
   // In double: there are few of them, and each one's rounding would go into every edge at that distance.
-  void power(int64_t far, A* mask) const {
-    for (int64_t h = 0; h < heads_; ++h) {
-      const double excess = static_cast<double>(far) - hop_[h],
-                   by_hop = excess > 0.0 ? log_gamma_ : log_gamma_ * slope_;
-      mask[h] = static_cast<A>(::exp(by_hop * excess));
-      mask[heads_ + h] = static_cast<A>(-by_hop);
-    }
+  void power(int64_t far, int64_t h, A* mask, A* by_hop) const {
+    const double excess = static_cast<double>(far) - hop_[h], rate = excess > 0.0 ? log_gamma_ : log_gamma_ * slope_;
+    *mask = static_cast<A>(::exp(rate * excess));
+    *by_hop = static_cast<A>(-rate);
   }
 
   const char* distance_;

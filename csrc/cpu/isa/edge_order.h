@@ -1,6 +1,7 @@
 // Edge quantities [edges, heads] between a piece's slots and another order of the edges.
 #pragma once
 
+#include "../../common/graph_layout.h"
 #include "heads.h"
 
 namespace gattn::cpu::GATTN_ISA {

@@ -12,16 +12,16 @@ inline void add_states(A* states, int64_t count, int64_t size) {
     for (int64_t i = 0; i < size; ++i) states[i] += states[s * state_stride<A>(size) + i];
 }
 
-// add(row, begin, end, sum) adds the slots' terms to sum [heads]; finish(row, sum) receives the total.
+// add(row, begin, end, sum) adds the slots' terms to sum [heads]; finish(row, sum, caller) receives the total.
 template <class A, class Add, class Finish>
 void reduce_rows(const Index pointer, int64_t rows, int64_t heads, int threads, const Add& add, const Finish& finish) {
   const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* sum, int) {
     for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
     add(row, begin, end, sum);
   };
-  const auto total = [&](int64_t row, A* sums, int64_t count, int) {
+  const auto total = [&](int64_t row, A* sums, int64_t count, const Caller& caller) {
     add_states(sums, count, heads);
-    finish(row, sums);
+    finish(row, sums, caller);
   };
   for_each_row<A>(pointer, rows, heads, threads, Step{partial, total});
 }

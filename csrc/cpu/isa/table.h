@@ -6,8 +6,8 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
-void gat_forward(const Problem&, const GatInputs&, const ForwardOutputs&);
-void gat_backward(const Problem&, const GatInputs&, const SavedForBackward&, const GatGradients&);
+void gat_forward(const Problem&, const GatInputs&, const AttentionOutputs&);
+void gat_backward(const Problem&, const GatInputs&, const GatSaved&, const GatGradients&);
 void node_terms(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeTerms&);
 void node_terms_backward(const Problem&, int64_t nodes, const void* x, const NodeParameters&, const NodeSaved&,
                          const NodeGradients&);
