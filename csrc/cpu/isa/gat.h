@@ -50,14 +50,11 @@ struct Gat {
     node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
     if (divisor) divide_by_head(t, edges, heads, divisor + row * heads);
   }
-  // From that to the score, in place.
-  void finish(int64_t slot, int64_t edges, A* t) const {
-    leaky_relu_array(t, padded<A>(edges, heads), slope);
-    if (decay) decay.multiply(g.edge_id + slot, edges, g.num_edges - slot, t);
-  }
+  void activate(int64_t edges, A* t) const { leaky_relu_array(t, padded<A>(edges, heads), slope); }
   void logits(int64_t row, int64_t slot, int64_t edges, A* t, const Caller&) const {
     arguments(row, slot, edges, t);
-    finish(slot, edges, t);
+    activate(edges, t);
+    if (decay) decay.multiply(g.edge_id + slot, edges, g.num_edges - slot, t);
   }
 };
 

@@ -279,16 +279,19 @@ struct GatBackward {
   // Everything that is summed over a target's edges. The scores are taken anew, which is cheaper than to store them.
   void target_pass() const {
     enum { kDt, kDs, kDsS, kMeanS, kDsHop, kMeanHop, kSums };
-    const Scratch<A> scratch(problem.threads, kPieceEdges + kRowsAtOnce, heads, 2);
+    const Scratch<A> scratch(problem.threads, kPieceEdges + kRowsAtOnce, heads, 4);
     const bool weighted = grads.divisor || grads.hop;
     const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* sum, const Caller& caller) {
       A *u = scratch.array(caller, 0), *p = scratch.array(caller, 1);
+      A *mask = scratch.array(caller, 2), *by_hop = scratch.array(caller, 3);
       const int64_t edges = end - begin;
-      const Index slot = g.csr_to_csc + begin, edge_id = g.edge_id + begin;
+      const Index slot = g.csr_to_csc + begin;
       score.arguments(row, begin, edges, u);
+      if (score.decay) score.decay.compute(g.edge_id + begin, edges, g.num_edges - begin, mask, by_hop);
       if (weighted) {
         memcpy(p, u, edges * heads * sizeof(A));
-        score.finish(begin, edges, p);
+        score.activate(edges, p);
+        if (score.decay) multiply_array(p, mask, padded<A>(edges, heads));
         normalise(p, edges, heads, static_cast<const A*>(saved.row_stats) + row * 2 * heads);
       }
       with_heads<A>(heads, [&](auto h_count) {
@@ -300,11 +303,8 @@ struct GatBackward {
             if (begin + k + kScoresAhead < g.num_edges)
               __builtin_prefetch(terms.get() + slot[k + kScoresAhead] * h_count + h);
             const V ds = load<W>(terms.get() + slot[k] * h_count + h), t = load<W>(u + k * h_count + h);
-            V gain = score.branch(t), mask{}, by_hop{};
-            if (score.decay) {
-              score.decay.template look_up<W>(edge_id[k], h, &mask, &by_hop);
-              gain *= mask;
-            }
+            V gain = score.branch(t);
+            if (score.decay) gain *= load<W>(mask + k * h_count + h);
             total[kDt] += ds * gain;
             total[kDs] += ds;
             if (!weighted) continue;
@@ -312,8 +312,9 @@ struct GatBackward {
             total[kDsS] += ds * s;
             total[kMeanS] += mean;
             if (!score.decay) continue;
-            total[kDsHop] += ds * s * by_hop;
-            total[kMeanHop] += mean * by_hop;
+            const V hop = load<W>(by_hop + k * h_count + h);
+            total[kDsHop] += ds * s * hop;
+            total[kMeanHop] += mean * hop;
           }
           if (score.divisor) total[kDt] /= load<W>(score.divisor + row * h_count + h);
           for (int i = 0; i < kSums; ++i) store<W>(sum + i * h_count + h, total[i]);
