@@ -313,6 +313,22 @@ def test_a_sink_of_logit_minus_infinity_is_no_sink(
     assert op == "edge_softmax" or not got["grad sink_value"].any()
 
 
+@pytest.mark.parametrize("op", ["gat", "dot"])
+def test_a_sink_that_leaves_little_has_the_gradient_of_what_it_leaves(
+    op: str, graph_of: Function, inputs_of: Function, run_op: Function
+) -> None:
+    """The difference of its own dalpha and the row's mean would lose it to rounding."""
+    graph = graph_of("mixed")
+    tensors = inputs_of(op, graph, 3, 8, dtype=torch.float32, modifiers=["sink value"])
+    tensors["sink_logit"].fill_(14.0)
+    got = run_op(op, tensors, graph, backend="cpu")
+    exact = run_op(op, {name: x.double() for name, x in tensors.items()}, graph, backend="reference")
+    with_edges = graph.rowptr.diff() > 0
+    torch.testing.assert_close(
+        got["grad sink_logit"][with_edges].double(), exact["grad sink_logit"][with_edges], rtol=1e-4, atol=0.0
+    )
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("sink", [None, -INFINITY, 0.0])
 def test_a_row_of_masked_edges_has_weights_only_beside_a_sink(

@@ -59,8 +59,9 @@ class EdgeDropout {
   };
   static constexpr int64_t kAhead = 256, kRoom = kPieceEdges + 64;  // edges; whole vectors are written
 
+  static constexpr int at_most_four(int64_t heads) { return heads < 4 ? static_cast<int>(heads) : 4; }
   template <int64_t H>
-      static Width < H<4 ? static_cast<int>(H) : 4> together(Heads<H>);
+  static Width<at_most_four(H)> together(Heads<H>);
   static Width<1> together(int64_t);
 
   Dropout<A> dropout_;

@@ -1,6 +1,5 @@
-// The backward of score gat. Its values meet nothing but the weights, and D_i, the mean of a row's dalpha, is g_i .
-// out_i: one pass over the sources, which reads each edge's row of grad_out once, gives all that is made of feature
-// rows.
+// The backward of score gat. Its values meet nothing but the weights, and a row's mean of dalpha is g_i . out_i: one
+// pass over the sources, which reads each edge's row of grad_out once, gives all that is made of feature rows.
 #pragma once
 
 #include "edge_order.h"
@@ -77,7 +76,10 @@ struct GatBackward {
 
   void run() {
     pack_targets();
-    source_pass();
+    if (half || keeps_ds || score.decay)
+      source_pass<true>();
+    else
+      source_pass<false>();
     if (half) refine();
     if (keeps_ds)
       target_pass();
@@ -123,7 +125,10 @@ struct GatBackward {
         });
   }
 
+  // Plain scores in full precision are compiled without the questions that the others ask of every edge.
+  template <bool modified>
   void source_pass() const {
+    const bool refined = modified && half, keeps_both = modified && keeps_ds, decays = modified && score.decay;
     const int64_t channels = problem.channels, state_size = width + heads;  // dx, da_src
     const int64_t ahead = prefetch_distance(score.values.bytes);
     const DType dx_dtype = grads.wide_v ? kWide<A> : score.dtype;
@@ -145,10 +150,10 @@ struct GatBackward {
         for (int64_t k = 0; k < edges; ++k) {
           if (begin + k + ahead < g.num_edges) {
             prefetch_row(packed.get() + g.row[begin + k + ahead] * parts * h_count, parts * h_count * sizeof(A));
-            if (score.decay) score.decay.prefetch(g.edge_id_t[begin + k + ahead]);
+            if (decays) score.decay.prefetch(g.edge_id_t[begin + k + ahead]);
           }
           const TargetRow<A> target(packed.get(), g.row[begin + k], parts, h_count);
-          const int64_t edge = score.a_edge || score.decay ? g.edge_id_t[begin + k] : 0;
+          const int64_t edge = score.a_edge || decays ? g.edge_id_t[begin + k] : 0;
           for_head_lanes<A>(h_count, [&](auto lanes, int64_t h) {
             constexpr int W = decltype(lanes)::value;
             using V = Vec<A, W>;
@@ -157,10 +162,10 @@ struct GatBackward {
             if (score.divisor) t /= load<W>(target.divisor + h);
             const V branch = score.branch(t);
             V s = t * branch, by_t = branch;
-            if (score.decay) {
+            if (decays) {
               const V mask = score.decay.template mask<W>(edge, h);
               s *= mask;
-              if (!half) by_t *= mask;  // else refine() does, and the branch has to be seen
+              if (!refined) by_t *= mask;  // else refine() does, and the branch has to be seen
             }
             store<W>(gain + k * h_count + h, by_t);
             store<W>(p + k * h_count + h, s - load<W>(target.maximum + h));
@@ -196,21 +201,22 @@ struct GatBackward {
             const int64_t i = e * h_count + h;
             const Vec<A, W> share = load<W>(p + i), by_t = load<W>(gain + i);
             const Vec<A, W> ds = share * (load<W>(dot + i) - load<W>(target.d + h));
-            store<W>(dot + i, ds);
-            if (half) {
+            if (refined) {
+              store<W>(dot + i, ds);
               store<W>(signed_p.get() + begin * heads + i, by_t == splat<A, W>(1) ? share : -share);
               continue;
             }
             Vec<A, W> dt = ds * by_t;
             if (score.divisor) dt /= load<W>(target.divisor + h);
-            store<W>(gain + i, dt);
             total += dt;
+            store<W>(dot + i, keeps_both ? ds : dt);
+            if (keeps_both) store<W>(gain + i, dt);
           }
           store<W>(sum + h, total);
         });
       });
-      if (terms.get()) memcpy(terms.get() + begin * heads, half || keeps_ds ? dot : gain, edges * heads * sizeof(A));
-      if (da_edge && !half) scatter_edges(gain, g.edge_id_t + begin, edges, heads, da_edge);
+      if (terms.get()) memcpy(terms.get() + begin * heads, dot, edges * heads * sizeof(A));
+      if (da_edge && !refined) scatter_edges(keeps_both ? gain : dot, g.edge_id_t + begin, edges, heads, da_edge);
     };
 
     const auto finish = [&](int64_t source, A* states, int64_t count, int worker) {
