@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from gattn.exchange import call_core
+
 try:
     from gattn import _C
 except ImportError:  # gattn.backends says why
@@ -29,6 +34,30 @@ def runs_on(capability: tuple[int, int]) -> bool:
         if compiled <= here and (kind != "real" or compiled // 10 == capability[0]):
             return True
     return False
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the kernels run on tensors there."""
+    if core is None or core.cuda_device != device.type:
+        return False
+    return device.type == "cpu" or runs_on(torch.cuda.get_device_capability(device))
+
+
+def call(name: str, device: torch.device, *arguments: Any) -> None:
+    """Calls the core's function ``name`` on the device's current stream, with memory of torch's for what it asks."""
+    scratch: list[Tensor] = []
+
+    def allocate(size: int) -> int:
+        """Memory until this call returns: after it, what torch puts there waits for the stream."""
+        scratch.append(torch.empty(size, dtype=torch.uint8, device=device))
+        return scratch[-1].data_ptr()
+
+    kernel = getattr(core, name)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            call_core(kernel, *arguments, torch.cuda.current_stream().cuda_stream, allocate)
+    else:
+        call_core(kernel, *arguments, 0, allocate)
 
 
 def device_bytes(library: Path) -> int:

@@ -1,4 +1,5 @@
-"""A graph built where its ``edge_index`` lies, with PyTorch's own operations: bit for bit what the C++ core builds.
+"""A graph built where its ``edge_index`` lies, with PyTorch's operations and one sort or another: bit for bit what the
+C++ core builds on the CPU.
 
 Nothing is copied to the host but a dozen numbers, in one synchronisation: the range of the indices, checked before
 anything is indexed with them, and the sizes of what is to be allocated.
@@ -11,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gattn import device_sort, packed
 from gattn import groups as degree_groups
-from gattn import packed
 
 #: Facts of an edge list, read back together.
 _FACTS = ("lowest source", "highest source", "lowest target", "highest target", "self-loops")
@@ -39,7 +40,16 @@ class _Order(NamedTuple):
     colptr: Tensor
 
 
-def build(edge_index: Tensor, num_src: int, num_dst: int, *, swap: bool, self_loops: bool, wide: bool) -> Built:
+def build(
+    edge_index: Tensor,
+    num_src: int,
+    num_dst: int,
+    *,
+    swap: bool,
+    self_loops: bool,
+    wide: bool,
+    sort: str | None = None,
+) -> Built:
     """Packs a checked ``[2, E]`` integer tensor of any device.
 
     Args:
@@ -50,10 +60,12 @@ def build(edge_index: Tensor, num_src: int, num_dst: int, *, swap: bool, self_lo
         swap: Whether row 0 holds the targets.
         self_loops: Whether to rewrite self-loops as PyTorch Geometric does.
         wide: Whether to pack in int64 in any case.
+        sort: What to sort with, one of :data:`gattn.gpu_choice.SORTS`; by default what was measured to be faster.
 
     Raises:
-        ValueError: Too many nodes.
+        ValueError: Too many nodes, or an unknown ``sort``.
         IndexError: An index out of range.
+        RuntimeError: ``sort`` is CUB and the compiled core cannot run it there.
     """
     source, target = edge_index.flip(0) if swap else edge_index
     facts = _facts(source, target)
@@ -61,7 +73,8 @@ def build(edge_index: Tensor, num_src: int, num_dst: int, *, swap: bool, self_lo
         _, high_source, _, high_target, _ = _read(facts)
         num_src = num_dst = max(high_source, high_target, -1) + 1
     _check_sizes(num_src, num_dst)
-    order = _sort(source, target, num_src, num_dst, self_loops)
+    sort = device_sort.choose(sort, edge_index.device, max(num_src, num_dst), edge_index.shape[1])
+    order = _sort(source, target, num_src, num_dst, self_loops, sort)
     classes = degree_groups.classify(order.rowptr, order.colptr)
     found = _read(torch.cat([facts, *(side.counts for side in classes)]))
     low_source, high_source, low_target, high_target, dropped = found[: len(_FACTS)]
@@ -105,7 +118,7 @@ def _facts(source: Tensor, target: Tensor) -> Tensor:
     return torch.stack([*(end.long() for end in ends), (source == target).sum()])
 
 
-def _sort(source: Tensor, target: Tensor, num_src: int, num_dst: int, self_loops: bool) -> _Order:
+def _sort(source: Tensor, target: Tensor, num_src: int, num_dst: int, self_loops: bool, sort: str) -> _Order:
     """Sorts the edges as they are: an index out of range is only compared, and found out afterwards."""
     # Sorting takes time by the byte. An index that a narrow key cannot hold is out of range.
     key = torch.int32 if max(num_src, num_dst) <= packed.NARROW else torch.int64
@@ -118,9 +131,10 @@ def _sort(source: Tensor, target: Tensor, num_src: int, num_dst: int, self_loops
         number = torch.cat([count - 1, kept.sum() + loops])
         source = torch.cat([torch.where(kept, source, num_src).to(key), loops.to(key)])
         target = torch.cat([torch.where(kept, target, num_dst).to(key), loops.to(key)])
-    target, order = torch.sort(target.to(key), stable=True)
+    # What is dropped has the number after the last node's.
+    target, order = device_sort.stable_sort(target.to(key), num_dst, sort)
     col = source.to(key)[order]
-    sorted_col, slots = torch.sort(col, stable=True)
+    sorted_col, slots = device_sort.stable_sort(col, num_src, sort)
     return _Order(col, target, number[order], slots, _pointer(target, num_dst), _pointer(sorted_col, num_src))
 
 
@@ -149,7 +163,7 @@ def _pack(order: _Order, edges: int, dtype: torch.dtype) -> Tensor:
     for name, values in sections.items():
         begin: int = getattr(begins, name)
         data[begin : begin + values.shape[0]].copy_(values)
-    data[begins.csr_to_csc :].scatter_(0, slots, torch.arange(edges, device=data.device, dtype=dtype))
+    data[begins.csr_to_csc :].scatter_(0, slots.long(), torch.arange(edges, device=data.device, dtype=dtype))
     return data
 
 

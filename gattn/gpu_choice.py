@@ -1,7 +1,8 @@
-"""CUDA or Triton, where both can run: by the nearest case in a table of times that ``make gpu-report`` has measured.
+"""CUDA or Triton for ops, CUB or PyTorch for sorting edges, where both can run: by the nearest case in a table of times
+that ``make gpu-report`` has measured.
 
 The table is :data:`FILE`, or the file that ``GATTN_GPU_CHOICES`` names (empty for none). Without a measured case the
-CUDA kernels are taken.
+CUDA kernels and PyTorch's sort are taken.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import NamedTuple
 VARIABLE = "GATTN_GPU_CHOICES"
 FILE = Path(__file__).with_name("gpu_choices.json")
 RIVALS = ("cuda", "triton")
+#: What sorts a graph's edges on a GPU.
+SORTS = ("torch", "cub")
 
 
 class Case(NamedTuple):
@@ -36,18 +39,39 @@ class Measured(NamedTuple):
     seconds: dict[str, float]
 
 
-def load(file: Path) -> list[Measured]:
-    """A table's cases.
+class Built(NamedTuple):
+    """A graph's size, and the seconds that building it took, by what sorted its edges."""
+
+    nodes: int
+    edges: int
+    seconds: dict[str, float]
+
+
+class Table(NamedTuple):
+    """Everything measured."""
+
+    cases: list[Measured]
+    graphs: list[Built]
+
+
+def load(file: Path) -> Table:
+    """A table.
 
     Raises:
         ValueError: The file is not one of ``make gpu-report``'s.
     """
     try:
-        entries = json.loads(file.read_text())["cases"]
-        return [
-            Measured(Case(*(entry[name] for name in Case._fields)), {name: float(entry[name]) for name in RIVALS})
-            for entry in entries
-        ]
+        found = json.loads(file.read_text())
+        return Table(
+            [
+                Measured(Case(*(entry[name] for name in Case._fields)), {name: float(entry[name]) for name in RIVALS})
+                for entry in found["cases"]
+            ],
+            [
+                Built(int(entry["nodes"]), int(entry["edges"]), {name: float(entry[name]) for name in SORTS})
+                for entry in found["graphs"]
+            ],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected a table written by 'make gpu-report' in {file} (got {error!r}). Name another with {VARIABLE}, "
@@ -56,12 +80,12 @@ def load(file: Path) -> list[Measured]:
 
 
 @cache
-def table() -> list[Measured]:
-    """The cases in use, read once a process."""
+def table() -> Table:
+    """The table in use, read once a process."""
     named = os.environ.get(VARIABLE)
     if named is None:
-        return load(FILE) if FILE.is_file() else []
-    return load(Path(named)) if named else []
+        return load(FILE) if FILE.is_file() else Table([], [])
+    return load(Path(named)) if named else Table([], [])
 
 
 def _distance(a: Case, b: Case) -> tuple[int, float]:
@@ -74,5 +98,20 @@ def _distance(a: Case, b: Case) -> tuple[int, float]:
 
 def faster(case: Case) -> str:
     """The backend that was faster in the nearest case; ``"cuda"`` if none was measured."""
-    nearest = min(table(), key=lambda measured: _distance(case, measured.case), default=None)
+    nearest = min(table().cases, key=lambda measured: _distance(case, measured.case), default=None)
     return RIVALS[0] if nearest is None else min(RIVALS, key=nearest.seconds.__getitem__)
+
+
+def faster_sort(nodes: int, edges: int) -> str:
+    """What built the graph of the nearest size in less time, first by edges; ``"torch"`` if none was measured."""
+
+    def apart(built: Built) -> tuple[float, float]:
+        return _ratio(built.edges, edges), _ratio(built.nodes, nodes)
+
+    nearest = min(table().graphs, key=apart, default=None)
+    return SORTS[0] if nearest is None else min(SORTS, key=nearest.seconds.__getitem__)
+
+
+def _ratio(a: int, b: int) -> float:
+    """How far apart two sizes are."""
+    return abs(math.log2(max(a, 1) / max(b, 1)))

@@ -14,6 +14,8 @@ from .resources import occupancy
 
 #: Threads of a block, ``kThreads`` of csrc/cuda/arguments.h.
 THREADS = 128
+#: CUB's, of the sort of edges, are compiled too.
+_OWN = "gattn::cuda::"
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
@@ -42,23 +44,27 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
         if line.startswith("arch = "):
             target = line.removeprefix("arch = ").strip()
         elif line.lstrip().startswith("Function "):
-            name = _shortened(line.strip().removeprefix("Function ").removesuffix(":"))
+            name = line.strip().removeprefix("Function ").removesuffix(":")
         elif usage := _USAGE.search(line):
             if not name or not target:
                 raise ValueError(f"Expected a kernel's name before its resources (got {line.strip()!r}).")
-            registers, stack, shared, local = map(int, usage.groups())
-            yield {
-                "name": name,
-                "target": target,
-                "registers": registers,
-                "shared": shared,
-                "spilled": stack + local,
-                "occupancy": occupancy(target, THREADS, registers, shared),
-            }
+            if _OWN in name:
+                yield _row(_shortened(name), target, *map(int, usage.groups()))
             name = ""
+
+
+def _row(name: str, target: str, registers: int, stack: int, shared: int, local: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "target": target,
+        "registers": registers,
+        "shared": shared,
+        "spilled": stack + local,
+        "occupancy": occupancy(target, THREADS, registers, shared),
+    }
 
 
 def _shortened(name: str) -> str:
     """``cuda:forward Gat, float, 4, 4`` for ``void gattn::cuda::forward_kernel<gattn::cuda::Gat, float, 4, 4>(..)``."""
-    found = re.search(r"(\w+)_kernel<(.*)>\(", name.replace("gattn::cuda::", "").replace("(anonymous namespace)::", ""))
+    found = re.search(r"(\w+)_kernel<(.*)>\(", name.replace(_OWN, "").replace("(anonymous namespace)::", ""))
     return f"cuda:{found[1]} {found[2]}" if found else f"cuda:{name}"

@@ -36,6 +36,7 @@ def _steps(asked: str | None) -> list[object]:
     from gattn.bench.gpu import (
         activation,
         bandwidth,
+        building,
         capture,
         determinism,
         host,
@@ -51,7 +52,7 @@ def _steps(asked: str | None) -> list[object]:
     )
 
     checks = (indices, warmup, numerics, determinism, synchronisation, streams, capture, sanitizer)
-    order = (*checks, bandwidth, host, ragged, activation, published, speeds)
+    order = (*checks, bandwidth, host, building, ragged, activation, published, speeds)
     known = {module.STEP.name: module.STEP for module in order}
     unknown = [name for name in (asked or "").split(",") if name and name not in known]
     if unknown:
@@ -85,9 +86,10 @@ def run(args: argparse.Namespace) -> int:
     late = runner.run(_steps(args.steps), context, record)
     text = table.page(record.data, late)
     write_atomic(folder / f"{name}.md", lambda file: file.write(text.encode()))
-    if args.choices is not None and (found := choices.cases(record.results)):
-        write_json(args.choices, {"device": facts["device"]["name"], "sources": facts["sources"], "cases": found})
-        say(f"written: {args.choices}, {len(found)} cases")
+    found = choices.table(record.results)
+    if args.choices is not None and any(found.values()):
+        write_json(args.choices, {"device": facts["device"]["name"], "sources": facts["sources"], **found})
+        say(f"written: {args.choices}, {len(found['cases'])} cases and {len(found['graphs'])} graphs")
     print(text)
     say(f"written: {folder / name}.json and .md, {time.monotonic() - start:.0f} s")
     return 1 if any(result["status"] in ("red", "failed") for result in record.results.values()) else 0

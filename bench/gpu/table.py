@@ -11,6 +11,8 @@ from gattn.bench.gpu.contenders import TITLES
 from gattn.bench.gpu.task import STATUSES, Result
 from gattn.bench.tables import markdown, seconds, size, times
 
+from gattn.gpu_choice import SORTS
+
 Results = dict[str, Result]
 
 
@@ -71,6 +73,17 @@ def host(results: Results) -> str:
         if found["status"] == "green"
     ]
     return markdown(["op of layer", "backend", "op", "empty autograd.Function", "product"], rows) if rows else ""
+
+
+def graphs(results: Results) -> str:
+    """How long building one takes, by what sorts its edges."""
+    rows = []
+    for (name,), found in _of(results, "graphs"):
+        if found["status"] == "green":
+            medians = (found["times"].get(sort, {}).get("median") for sort in SORTS)
+            cells = ("" if median is None else seconds(median) for median in medians)
+            rows.append([name, f"{found['nodes']:,}", f"{found['edges']:,}", *cells])
+    return markdown(["graph", "nodes", "edges", *(f"sorted by {sort}" for sort in SORTS)], rows) if rows else ""
 
 
 def published(results: Results) -> str:
@@ -146,6 +159,7 @@ def page(data: dict[str, Any], late: list[str]) -> str:
         ("Bandwidths", bandwidths(results)),
         ("Ops against the limit", ops(results)),
         ("Host time of a call, forward and backward", host(results)),
+        ("Building a graph, self-loops rewritten", graphs(results)),
         ("Published shapes: dot score, 1 × 128, fp16, forward", published(results)),
         ("Layers", layers(results)),
         ("All-pairs attention over batches of graphs", ragged(results)),

@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "attention_arguments.h"
 #include "common/graph_layout.h"
+#include "sort.h"
 
 namespace gattn {
 
@@ -22,6 +23,10 @@ constexpr int32_t kDevice = dlpack::kCuda;
 using Numbers = std::array<int64_t, 3>;      // num_src, num_dst, num_edges
 using SideNumbers = std::array<int64_t, 9>;  // gattn.groups.Side
 using Allocate = std::function<uintptr_t(int64_t)>;
+
+std::function<void*(int64_t)> allocator(const Allocate& allocate) {
+  return [allocate](int64_t bytes) { return reinterpret_cast<void*>(bytes == 0 ? 0 : allocate(bytes)); };
+}
 
 cuda::Side side_of(const SideNumbers& n, int64_t nodes, int64_t numel) {
   const cuda::Side side{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]};
@@ -60,7 +65,7 @@ struct GraphArguments {
     call.rows = side_of(rows, sizes.num_dst, groups.view.numel());
     call.columns = side_of(columns, sizes.num_src, groups.view.numel());
     call.stream = reinterpret_cast<cudaStream_t>(stream);
-    call.allocate = [allocate](int64_t bytes) { return reinterpret_cast<void*>(bytes == 0 ? 0 : allocate(bytes)); };
+    call.allocate = allocator(allocate);
   }
 
   AttentionArguments attention(const py::dict& inputs, const py::tuple& settings, py::handle seed_) {
@@ -122,6 +127,33 @@ void first_largest(py::handle graph, py::handle groups, const Numbers& numbers, 
   cuda::first_largest(call, values->data, first.view.as<int64_t>());
 }
 
+void stable_sort(py::handle keys_, py::handle values_, py::handle sorted_keys_, py::handle sorted_values_, int bits,
+                 uintptr_t stream, const Allocate& allocate) {
+  const Argument keys(keys_, "keys", false, kDevice), values(values_, "values", false, kDevice),
+      sorted_keys(sorted_keys_, "sorted_keys", false, kDevice),
+      sorted_values(sorted_values_, "sorted_values", false, kDevice);
+  const DType dtype = keys->dtype;
+  if (dtype != DType::i32 && dtype != DType::i64)
+    raise<TypeError>("Expected 'keys' to be int32 or int64 (got ", dtype_name(dtype), ").");
+  cuda::Sort sort;
+  sort.wide = dtype == DType::i64;
+  sort.count = keys.view.numel();
+  for (const auto& [argument, name] :
+       {std::pair(&keys, "keys"), std::pair(&values, "values"), std::pair(&sorted_keys, "sorted_keys"),
+        std::pair(&sorted_values, "sorted_values")})
+    check_tensor(argument->view, name, dtype, {sort.count});
+  const int most = sort.wide ? 63 : 31;
+  if (bits < 1 || bits > most) raise<ValueError>("Expected 1 to ", most, " bits (got ", bits, ").");
+  sort.keys = keys->data;
+  sort.values = values->data;
+  sort.sorted_keys = sorted_keys->data;
+  sort.sorted_values = sorted_values->data;
+  sort.bits = bits;
+  sort.stream = reinterpret_cast<cudaStream_t>(stream);
+  sort.allocate = allocator(allocate);
+  cuda::stable_sort(sort);
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
@@ -134,6 +166,8 @@ void bind_cuda(py::module_& module) {
              "stream, allocate)");
   module.def("cuda_first_largest", first_largest,
              "cuda_first_largest(graph, groups, sizes, rows, columns, values, first, stream, allocate)");
+  module.def("cuda_stable_sort", stable_sort,
+             "cuda_stable_sort(keys, values, sorted_keys, sorted_values, bits, stream, allocate)");
 }
 
 }  // namespace gattn

@@ -1,15 +1,13 @@
-"""Calls of the compiled CUDA kernels: the graph's numbers, the current stream, and torch's memory for them."""
+"""Calls of the compiled CUDA kernels that walk a graph, with its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from gattn import cuda_core
-from gattn.exchange import call_core
 from gattn.groups import numel as groups_numel
 from gattn.groups import sides
 from gattn.packed import numel as packed_numel
@@ -38,18 +36,5 @@ def run(name: str, launch: Launch, *arguments: Any) -> None:
             f"Expected the packed adjacency and groups of a gattn.Graph with {num_dst} targets and {num_edges} edges "
             f"(got {graph.shape[0]} and {groups.shape[0]} numbers and {len(group_sizes)} sizes of groups)."
         )
-    scratch: list[Tensor] = []
-
-    def allocate(size: int) -> int:
-        """Memory until this call returns: after it, what torch puts there waits for the stream."""
-        scratch.append(torch.empty(size, dtype=torch.uint8, device=graph.device))
-        return scratch[-1].data_ptr()
-
     rows, columns = sides(group_sizes, num_src, num_dst, num_edges)
-    call = (graph, groups, (num_src, num_dst, num_edges), rows, columns, *arguments)
-    kernel = getattr(cuda_core.core, name)
-    if graph.is_cuda:
-        with torch.cuda.device(graph.device):
-            call_core(kernel, *call, torch.cuda.current_stream().cuda_stream, allocate)
-    else:
-        call_core(kernel, *call, 0, allocate)
+    cuda_core.call(name, graph.device, graph, groups, (num_src, num_dst, num_edges), rows, columns, *arguments)

@@ -18,6 +18,7 @@ from gattn.bench.gpu import (
     activation,
     bandwidth,
     batches,
+    building,
     cases,
     choices,
     cli,
@@ -241,6 +242,11 @@ def test_the_page(tmp_path: Path) -> None:
         ),
         "ops/triton/transformer/arxiv-rmat/fp32": red("no speed: numerics/triton/dot/fp32 is red"),
         "host/cuda/gat": green(op=_summary(5e-5), function=_summary(4e-5), native=_summary(3e-5)),
+        "graphs/arxiv-rmat": green(
+            nodes=169_343, edges=1_166_243, times={"torch": _summary(0.004), "cub": _summary(0.003)}
+        ),
+        "graphs/cora-uniform": green(nodes=2_708, edges=10_556, times={"torch": _summary(0.001)}),
+        "graphs/products-rmat": red("sorted with cub, the graph is another"),
         "published/triton/cora": green(forward=_summary(2e-5), published=1.9e-5),
         "layers/gat/arxiv-rmat/fp32": green(contenders=contenders, backend="cuda"),
         "ragged/speed/triton/molecules/bf16": green(contenders={"gattn": own, "flex": peer}),
@@ -256,6 +262,9 @@ def test_the_page(tmp_path: Path) -> None:
     assert "3000 GB/s | 1000 GB/s" in text
     assert "| cuda | 2 ms | 1 ms | 50% | 4 ms | 3 ms | 75%" in text
     assert "| gat | cuda | 0.05 ms | 0.04 ms | 0.03 ms |" in text
+    assert "| arxiv-rmat | 169,343 | 1,166,243 | 4 ms | 3 ms |" in text
+    assert "| cora-uniform | 2,708 | 10,556 | 1 ms |  |" in text
+    assert "| products-rmat |" not in text
     assert "| cora | triton | 0.02 ms | 0.019 ms |" in text
     assert "| gattn (cuda) | 1 ms |" in text
     assert "| PyG eager | 4 ms | 4.0× | 30 ms | 10.0× | 5 MB |" in text
@@ -278,10 +287,14 @@ def test_the_table_of_choices(tmp_path: Path, context: Context) -> None:
         "ops/triton/transformer/arxiv-rmat/bf16": _op(0.0005),
         "ops/cuda/gat/arxiv-rmat/fp32": _op(0.001),
         "ops/triton/gat/arxiv-rmat/fp32": red("no speed"),
+        "graphs/a": green(nodes=5, edges=9, times={"torch": _summary(0.004), "cub": _summary(0.003)}),
+        "graphs/b": green(nodes=5, edges=9, times={"torch": _summary(0.004)}),
+        "graphs/c": red("another"),
     }
     file = tmp_path / "choices.json"
-    file.write_text(json.dumps({"cases": choices.cases(results)}))
-    (measured,) = gpu_choice.load(file)
+    file.write_text(json.dumps(choices.table(results)))
+    (measured,), graphs = gpu_choice.load(file)
+    assert graphs == [gpu_choice.Built(5, 9, {"torch": 0.004, "cub": 0.003})]
     assert measured.case == gpu_choice.Case("dot", "bfloat16", 4, 32, 100, 300)
     assert measured.seconds == pytest.approx({"cuda": 0.003, "triton": 0.0015})
 
@@ -294,6 +307,23 @@ def test_layers_run_on_the_faster_backend(context: Context) -> None:
     assert ops.fastest(chosen, context) == "cuda"
     context.results[ops.key("triton", chosen)] = _op(0.001)
     assert ops.fastest(chosen, context) == "triton"
+
+
+@pytest.mark.parametrize("name", building.GRAPHS)
+def test_graphs_are_compared_before_they_are_timed(
+    name: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = next(task for task in building.STEP.tasks(context) if task.key == f"graphs/{name}")
+    assert task.run() == skipped("dry run: graphs are equal, nothing timed")
+    case = cases.reduced(cases.CASES[name])
+    monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0.001)
+    found = building._measure(case, replace(context, dry=False))
+    assert found["status"] == "green"
+    assert found["edges"] == case.given_edges
+    assert found["times"]["torch"]["median"] > 0
+    right = building.device_graph.build
+    monkeypatch.setattr(building.device_graph, "build", lambda *a, sort, **o: right(*a, **{**o, "swap": True}))
+    assert "self_loops=False, the graph is another" in task.run()["reason"]
 
 
 @pytest.mark.parametrize("module", [host, published])

@@ -59,10 +59,17 @@ def test_an_index_out_of_bounds_is_stopped() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", ["every_width", "every_dtype or every_option or degenerate"])
-def test_kernels_keep_to_their_memory(tests: str) -> None:
-    """Every score in all groups, by whole accesses and single channels; nothing is out of bounds."""
-    matrix = str(Path(__file__).with_name("test_matrix.py"))
-    result = _run_sanitized("-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-k", tests, matrix)
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("test_matrix.py", "every_width"),
+        ("test_matrix.py", "every_dtype or every_option or degenerate"),
+        ("test_sort.py", "bits or columns"),
+    ],
+)
+def test_kernels_keep_to_their_memory(file: str, tests: str) -> None:
+    """Every score in all groups, by whole accesses and single channels, and the sort; nothing is out of bounds."""
+    path = str(Path(__file__).with_name(file))
+    result = _run_sanitized("-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-k", tests, path)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-6000:]
     assert "no emulated kernels" not in result.stdout

@@ -26,13 +26,18 @@ TIMES = [
     {**LARGE, "cuda": 5e-4, "triton": 4e-4},
     {**HALF, "cuda": 3e-4, "triton": 4e-4},
 ]
+GRAPHS = [
+    {"nodes": 2_708, "edges": 13_264, "torch": 1e-3, "cub": 2e-3},
+    {"nodes": 200_000, "edges": 10_000_000, "torch": 4e-3, "cub": 3e-3},
+    {"nodes": 2_000_000, "edges": 10_000_000, "torch": 4e-3, "cub": 5e-3},
+]
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The table in use here."""
     path = tmp_path / "choices.json"
-    path.write_text(json.dumps({"cases": TIMES}))
+    path.write_text(json.dumps({"cases": TIMES, "graphs": GRAPHS}))
     monkeypatch.setenv(gpu_choice.VARIABLE, str(path))
     for cached in (gpu_choice.table, backends._fastest_on):
         cached.cache_clear()
@@ -62,7 +67,22 @@ def test_without_a_table_it_is_cuda(file: Path, monkeypatch: pytest.MonkeyPatch)
     assert gpu_choice.faster(Case("gat", "float32", 4, 32, 200_000, 2_000_000)) == "cuda"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"cases": [{"score": "gat"}]}'])
+@pytest.mark.parametrize(
+    ("nodes", "edges", "expected"),
+    [(3_000, 15_000, "torch"), (0, 0, "torch"), (300_000, 9_000_000, "cub"), (3_000_000, 90_000_000, "torch")],
+)
+def test_the_nearest_graph_decides_what_sorts(
+    nodes: int, edges: int, expected: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gpu_choice.faster_sort(nodes, edges) == expected
+    monkeypatch.setenv(gpu_choice.VARIABLE, "")
+    gpu_choice.table.cache_clear()
+    assert gpu_choice.faster_sort(nodes, edges) == "torch"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"cases": []}', '{"cases": [{"score": "gat"}]}', '{"cases": [], "graphs": [{"nodes": 1}]}']
+)
 def test_another_file_is_an_error_that_names_it(text: str, file: Path) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match=r"written by 'make gpu-report' in .*choices\.json"):
