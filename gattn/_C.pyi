@@ -250,3 +250,13 @@ def cuda_first_largest(
     allocate: Callable[[int], int],
     /,
 ) -> None: ...
+def cuda_stable_sort(
+    keys: _Exported,
+    values: _Exported,
+    sorted_keys: _Exported,
+    sorted_values: _Exported,
+    bits: int,
+    stream: int,
+    allocate: Callable[[int], int],
+    /,
+) -> None: ...
