@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gattn.analysis import conserved
 from gattn.init import balanced_
-from gattn.studies.depth import depth_panel, depth_table, gradient_norms, gradient_panel, percent
+from gattn.studies.depth import depth_panel, depth_table, gradient_norms, gradient_panel, percent, seeds_text
 from gattn.studies.loop import Loop
 from gattn.studies.nodes import accuracy, node_data
 from gattn.studies.page import Section
@@ -182,7 +182,6 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
         here = [r for r in results if r["dataset"] == dataset]
         lines = {name: [r for r in here if r["init"] == init] for init, name in NAMES.items()}
         lines = {name: rows for name, rows in lines.items() if rows}
-        seeds = sorted({r["seed"] for r in here})
         deepest = max(r["depth"] for r in here)
         scaled = _normalize(dataset, protocol["normalize"])
         found.append(
@@ -192,7 +191,7 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 f"Test accuracy in per cent at the epoch of the best validation; epochs until the training loss is "
                 f"below {protocol['converged']:g} (at most {protocol['epochs']}); the largest change of an invariant "
                 f"of the conservation law during training; the median milliseconds of an epoch. Mean and standard "
-                f"deviation of {len(seeds)} seed(s).",
+                f"deviation of {seeds_text(lines)}.",
                 [
                     depth_table(lines, "test_accuracy", percent, {}),
                     depth_table(lines, "epochs", _number, {}),

@@ -46,6 +46,13 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def seeds_text(lines: Mapping[str, Sequence[Result]]) -> str:
+    """How many seeds the cells of a table by depth have: "3 seeds", or "1 to 3 seeds"."""
+    counts = {len(seeds) for results in lines.values() for seeds in by_depth(results, "seed").values()}
+    fewest, most = min(counts), max(counts)
+    return f"{fewest} to {most} seeds" if fewest < most else f"{most} seed{'s' * (most > 1)}"
+
+
 def depth_table(
     lines: Mapping[str, Sequence[Result]],
     what: str,

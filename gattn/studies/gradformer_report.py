@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gattn.figure import Panel
-from gattn.studies.depth import Published, depth_panel, depth_table, gradient_panel, spread
+from gattn.studies.depth import Published, depth_panel, depth_table, gradient_panel, seeds_text, spread
 from gattn.studies.gradformer_settings import METRICS, SETTINGS
 from gattn.studies.graphs import parse_name
 from gattn.studies.page import Section, Table
@@ -53,7 +53,7 @@ def _by_depth(dataset: str, fraction: int, protocol: dict[str, Any], results: li
     whole = fraction == 100 and not size  # what the paper trained on
     published = PUBLISHED.get(name, {}) if whole else {}
     others = {"published": published, "third party": THIRD_PARTY.get(name, {}) if whole else {}}
-    seeds, deepest = len({r["seed"] for r in results}), max(r["depth"] for r in results)
+    deepest = max(r["depth"] for r in results)
     graphs = results[0]["training_graphs"]
     panels: list[Panel] = [
         depth_panel(lines, "test", metric.label, published, metric.scale),
@@ -65,9 +65,9 @@ def _by_depth(dataset: str, fraction: int, protocol: dict[str, Any], results: li
     return Section(
         f"{dataset}, {fraction} % of the training graphs" if fraction < 100 else dataset,
         f"{_metric_text(metric.label)} at the epoch of the best validation, the median milliseconds of an epoch of "
-        f"training and validation{', and the learned hops' if tables else ''}: mean and standard deviation of {seeds} "
-        f"seed(s); {graphs:,} training graphs. In italics what others report: published, and single runs of the "
-        f"released program by a third party. {setting.describe(protocol)} {results[0]['note']}".rstrip(),
+        f"training and validation{', and the learned hops' if tables else ''}: mean and standard deviation of "
+        f"{seeds_text(lines)}; {graphs:,} training graphs. In italics what others report: published, and single runs "
+        f"of the released program by a third party. {setting.describe(protocol)} {results[0]['note']}".rstrip(),
         [
             depth_table(lines, "test", metric.show, others),
             depth_table(lines, "ms_per_epoch", lambda mean, _: f"{mean:.0f}", {}),

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gattn.studies.depth import Published, depth_panel, depth_table, gradient_norms, gradient_panel, percent
+from gattn.studies.depth import (
+    Published,
+    depth_panel,
+    depth_table,
+    gradient_norms,
+    gradient_panel,
+    percent,
+    seeds_text,
+)
 from gattn.studies.loop import Loop
 from gattn.studies.nodes import accuracy, node_data
 from gattn.studies.page import Section
@@ -237,12 +245,11 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
         published = {name: dict(curve) for name, curve in (_CORA if (dataset, missing) == ("Cora", 0) else {}).items()}
         for name, best in _BEST.get((dataset, missing), {}).items():
             published.setdefault(name, {}).update(best)
-        seeds = sorted({r["seed"] for r in here})
         deepest = max(r["depth"] for r in here)
         found.append(
             Section(
                 f"{dataset}, {missing} % of the features missing",
-                _described(protocol, len(seeds)),
+                _described(protocol, seeds_text(lines)),
                 [
                     depth_table(lines, "test_accuracy", percent, {"published": published}),
                     depth_table(lines, "test_at_best", percent, {}),
@@ -257,7 +264,7 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
     return found
 
 
-def _described(protocol: dict[str, Any], seeds: int) -> str:
+def _described(protocol: dict[str, Any], seeds: str) -> str:
     rate = {
         "plateau": "a tenth of the learning rate after every ten epochs without a better validation loss",
         "constant": "a constant learning rate",
@@ -265,7 +272,7 @@ def _described(protocol: dict[str, Any], seeds: int) -> str:
     return (
         f"{protocol['heads']} heads of {protocol['channels']} channels, features "
         f"{'scaled to rows of sum 1' if protocol['normalize'] else 'as they are'}, {rate}. Test accuracy in per cent, "
-        f"mean and standard deviation of {seeds} seed(s), after the last epoch and then at the epoch of the best "
+        f"mean and standard deviation of {seeds}, after the last epoch and then at the epoch of the best "
         f"validation accuracy; the median milliseconds of an epoch, evaluation included. Dashed and in italics: "
         f"published, after the last epoch (5 runs; Cora's curves are read off a figure)."
     )

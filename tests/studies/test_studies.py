@@ -15,7 +15,7 @@ import torch
 from gattn.cli import main
 from gattn.studies import balance, gradformer, lipschitz
 from gattn.studies.cli import STUDIES
-from gattn.studies.depth import depth_table
+from gattn.studies.depth import depth_table, seeds_text
 from gattn.studies.nodes import node_data
 from gattn.studies.plan import grid_keys
 
@@ -212,6 +212,13 @@ def test_diverged_runs_are_counted_beside_the_mean_of_the_others() -> None:
     results = [{"depth": 2, "seed": seed, "epochs": epochs} for seed, epochs in enumerate([10.0, None, 20.0])]
     table = depth_table({"a": results, "b": results[1:2]}, "epochs", lambda mean, _: f"{mean:g}", {})
     assert table.rows == [["a", "15 (1 diverged)"], ["b", "diverged"]]
+
+
+def test_cells_may_have_different_numbers_of_seeds() -> None:
+    runs = [{"depth": depth, "seed": seed} for depth, seeds in ((2, 3), (4, 5)) for seed in range(seeds)]
+    assert seeds_text({"a": runs[:3]}) == "3 seeds"
+    assert seeds_text({"a": runs[:3], "b": runs}) == "3 to 5 seeds"
+    assert seeds_text({"a": runs[:1]}) == "1 seed"
 
 
 @pytest.mark.usefixtures("undrawn")
