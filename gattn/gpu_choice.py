@@ -39,7 +39,7 @@ class Measured(NamedTuple):
     seconds: dict[str, float]
 
 
-class Built(NamedTuple):
+class BuildTime(NamedTuple):
     """A graph's size, and the seconds that building it took, by what sorted its edges."""
 
     nodes: int
@@ -51,7 +51,7 @@ class Table(NamedTuple):
     """Everything measured."""
 
     cases: list[Measured]
-    graphs: list[Built]
+    graphs: list[BuildTime]
 
 
 def load(file: Path) -> Table:
@@ -68,7 +68,7 @@ def load(file: Path) -> Table:
                 for entry in found["cases"]
             ],
             [
-                Built(int(entry["nodes"]), int(entry["edges"]), {name: float(entry[name]) for name in SORTS})
+                BuildTime(int(entry["nodes"]), int(entry["edges"]), {name: float(entry[name]) for name in SORTS})
                 for entry in found["graphs"]
             ],
         )
@@ -105,8 +105,8 @@ def faster(case: Case) -> str:
 def faster_sort(nodes: int, edges: int) -> str:
     """What built the graph of the nearest size in less time, first by edges; ``"torch"`` if none was measured."""
 
-    def apart(built: Built) -> tuple[float, float]:
-        return _ratio(built.edges, edges), _ratio(built.nodes, nodes)
+    def apart(measured: BuildTime) -> tuple[float, float]:
+        return _ratio(measured.edges, edges), _ratio(measured.nodes, nodes)
 
     nearest = min(table().graphs, key=apart, default=None)
     return SORTS[0] if nearest is None else min(SORTS, key=nearest.seconds.__getitem__)

@@ -294,7 +294,7 @@ def test_the_table_of_choices(tmp_path: Path, context: Context) -> None:
     file = tmp_path / "choices.json"
     file.write_text(json.dumps(choices.table(results)))
     (measured,), graphs = gpu_choice.load(file)
-    assert graphs == [gpu_choice.Built(5, 9, {"torch": 0.004, "cub": 0.003})]
+    assert graphs == [gpu_choice.BuildTime(5, 9, {"torch": 0.004, "cub": 0.003})]
     assert measured.case == gpu_choice.Case("dot", "bfloat16", 4, 32, 100, 300)
     assert measured.seconds == pytest.approx({"cuda": 0.003, "triton": 0.0015})
 

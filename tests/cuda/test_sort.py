@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gattn import cuda_core, device_graph, device_sort, gpu_choice
 from gattn.cuda_core import call
-from gattn.gpu_choice import Built, Table
+from gattn.gpu_choice import BuildTime, Table
 
 from ..graph.test_device import assert_same, in_core, reads, requests
 
@@ -79,7 +79,7 @@ def test_one_synchronisation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_faster_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def table(torch_seconds: float) -> None:
-        found = Table([], [Built(100, 1000, {"torch": torch_seconds, "cub": 2.0})])
+        found = Table([], [BuildTime(100, 1000, {"torch": torch_seconds, "cub": 2.0})])
         monkeypatch.setattr(gpu_choice, "table", lambda: found)
 
     table(1.0)
