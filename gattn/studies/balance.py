@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from gattn.analysis import conserved
 from gattn.init import balanced_
 from gattn.studies.depth import depth_panel, depth_table, gradient_norms, gradient_panel, percent, seeds_text
 from gattn.studies.loop import Loop
-from gattn.studies.nodes import accuracy, node_data
+from gattn.studies.nodes import accuracy, node_data, sparse_where_that_pays
 from gattn.studies.page import Section
 from gattn.studies.plan import Result, Run, bounded, grid_keys
 from gattn.terminal import UsageError
@@ -125,6 +125,7 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
     model = DeepGATv2(data.x.size(1), data.num_classes, run.depth, protocol)
     if run.key["init"] != "xavier":
         balanced_(model.convs, run.key["init"].removeprefix("balanced-"), protocol["beta"])
+    x = sparse_where_that_pays(data.x)
     optimizer = torch.optim.SGD(model.parameters(), protocol["lr"])
     before = conserved(model.convs)
     nan = math.nan
@@ -135,9 +136,10 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
         "best_epoch": 0,
         "gradient_first": [nan] * run.depth,
     }
+    last_loss, still = nan, False
     for epoch in loop.epochs(model, optimizer, record):
         optimizer.zero_grad()
-        scores = model(data.x, data.edge_index)  # no dropout: these are the evaluation's scores too
+        scores = model(x, data.edge_index)  # no dropout: these are the evaluation's scores too
         objective = F.cross_entropy(scores[data.train], data.y[data.train])
         record["loss"] = objective.item()
         if not math.isfinite(record["loss"]):
@@ -150,10 +152,15 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
         objective.backward()
         if epoch == 0:
             record["gradient_first"] = gradient_norms(list(model.convs))
+        still = record["loss"] == last_loss and stands_still(model.parameters(), protocol["lr"])
+        if still:
+            break
+        last_loss = record["loss"]
         optimizer.step()
         loop.text = f"loss {record['loss']:.2e} val {found:.3f}"
     return {
-        "epochs": loop.epoch if math.isfinite(record["loss"]) else nan,
+        "epochs": nan if not math.isfinite(record["loss"]) else run.epochs if still else loop.epoch,
+        "still": still,
         "converged": record["loss"] < protocol["converged"],
         "loss": record["loss"],
         "val_accuracy": record["val"],
@@ -164,6 +171,12 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
         "drift": _largest([a - b for a, b in zip(before, conserved(model.convs), strict=True)]),
         "ms_per_epoch": loop.ms_per_epoch,
     }
+
+
+def stands_still(parameters: Iterable[Tensor], lr: float) -> bool:
+    """Whether a step of gradient descent changes no bit of them. Without random numbers all steps after it are the
+    same, so a run may end there: in deep networks whose gradients vanish."""
+    return all(torch.equal(p - lr * p.grad, p) for p in parameters if p.grad is not None)
 
 
 def _largest(tensors: Sequence[Tensor]) -> float:
@@ -189,9 +202,9 @@ def sections(protocol: dict[str, Any], results: list[Result]) -> list[Section]:
                 dataset,
                 f"Features {'scaled to rows of sum 1' if scaled else 'as they are'}. "
                 f"Test accuracy in per cent at the epoch of the best validation; epochs until the training loss is "
-                f"below {protocol['converged']:g} (at most {protocol['epochs']}); the largest change of an invariant "
-                f"of the conservation law during training; the median milliseconds of an epoch. Mean and standard "
-                f"deviation of {seeds_text(lines)}.",
+                f"below {protocol['converged']:g} (at most {protocol['epochs']}, and as many for a run whose steps no "
+                f"longer change a parameter); the largest change of an invariant of the conservation law during "
+                f"training; the median milliseconds of an epoch. Mean and standard deviation of {seeds_text(lines)}.",
                 [
                     depth_table(lines, "test_accuracy", percent, {}),
                     depth_table(lines, "epochs", _number, {}),

@@ -16,7 +16,7 @@ from gattn.cli import main
 from gattn.studies import balance, gradformer, lipschitz
 from gattn.studies.cli import STUDIES
 from gattn.studies.depth import depth_table, seeds_text
-from gattn.studies.nodes import node_data
+from gattn.studies.nodes import node_data, sparse_where_that_pays
 from gattn.studies.plan import grid_keys
 
 #: Studies of accuracy; what ``massive`` finds is in test_massive.py.
@@ -255,6 +255,46 @@ def test_features_are_scaled_as_in_the_authors_programs(
         more = ["--datasets", "Texas", "Planetoid:cora", "--depths", "2", "--epochs", "1", "--seeds", "1"]
         assert main(["study", name, "--out", str(out), *one, *more, *options]) == 0
         assert scaled == expected
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("lr", "still"), [("1e-30", True), ("0.1", False)])
+def test_a_run_ends_where_its_steps_change_nothing(lr: str, still: bool, tmp_path: Path) -> None:
+    """And counts as one of all epochs, since the rest would be the same."""
+    options = [
+        "--datasets",
+        "karate",
+        "--inits",
+        "xavier",
+        "--depths",
+        "3",
+        "--seeds",
+        "1",
+        "--epochs",
+        "9",
+        "--lr",
+        lr,
+    ]
+    assert main(["study", "balance", "--out", str(tmp_path / "s"), *options]) == 0
+    (result,) = _results(tmp_path / "s")
+    assert (result["still"], result["epochs"], result["drift"] == 0) == (still, 9, still)
+    assert math.isfinite(result["loss"])
+
+
+@pytest.mark.parametrize("backend", ["gattn", "pyg"])
+def test_a_bag_of_words_is_sparse_and_gives_the_same_numbers(backend: str) -> None:
+    torch.manual_seed(0)
+    dense, edges = torch.rand(40, 30), torch.randint(0, 40, (2, 90))
+    words = torch.where(torch.rand(40, 30) < 0.05, dense, 0.0)
+    assert sparse_where_that_pays(dense) is dense
+    model = balance.DeepGATv2(30, 4, 3, {"backend": backend, "hidden": 8, "heads": 1})
+    found = []
+    for x in (words, sparse_where_that_pays(words)):
+        model.zero_grad()
+        model(x, edges).square().sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    assert sparse_where_that_pays(words).layout == torch.sparse_csr
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.usefixtures("undrawn")
