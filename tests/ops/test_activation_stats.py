@@ -109,19 +109,66 @@ def test_threads_give_the_same_bits():
     assert found[0] == found[1] == found[2]
 
 
+#: Rows whose medians are hard to find by counting: what half the numbers are, or are next to.
+HARD_ROWS = {
+    "normal": lambda x: x,
+    "half zeros": lambda x: x.relu(),
+    "few values": lambda x: x.mul(2).round(),
+    "one value": torch.ones_like,
+    "bfloat16": lambda x: x.bfloat16().float(),
+    "next to each other": lambda x: (x.mul(1000).int() + 0x3F800000).view(torch.float32),
+    "all magnitudes": lambda x: x.mul(15).exp(),
+    "two groups": lambda x: torch.where(x > 0, 1e-30 * x, 1e10 * x),
+    "subnormal": lambda x: x.mul(1e-42),
+}
+
+
+def hard_rows(kind, width):
+    return HARD_ROWS[kind](torch.randn(80, width, generator=torch.Generator().manual_seed(width)))
+
+
+@pytest.mark.parametrize("kind", HARD_ROWS)
+@pytest.mark.parametrize("width", [16, 33, 64, 65, 66, 99, 128, 250, 1023, 1024, 70_001])
+def test_medians_of_hard_rows(kind, width):
+    x = hard_rows(kind, width)
+    assert torch.equal(ops.activation_stats(x).rows.median, x.abs().median(1).values)
+
+
+def rows_of_ratios(dtype):
+    """Rows of width 3, with ratios on the histogram's edges and a bit beside them."""
+    edges = 10.0 ** (torch.arange(1001, dtype=torch.float64) / 100)
+    ratios = edges.to(dtype)
+    around = torch.cat([ratios.nextafter(ratios * 0), ratios, ratios.nextafter(ratios * 2)])
+    return torch.stack([torch.ones_like(around), -torch.ones_like(around), around.clamp(min=1)], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_ratios_next_to_the_edges_of_bins(dtype):
+    x = rows_of_ratios(dtype)
+    got, want = (ops.activation_stats(x, backend=backend) for backend in ("cpu", "reference"))
+    assert torch.equal(got.histogram, want.histogram)
+    assert int(got.histogram.count_nonzero()) == 1000
+
+
 @pytest.mark.parametrize("isa", _C.isas())
-def test_every_instruction_set(isa):
+def test_every_instruction_set(isa, tmp_path):
+    rows = [activations(100, width, seed=1)[10:] for width in (5, 8, 12, 16, 37, 100, 300)]
+    rows += [hard_rows(kind, 130) for kind in HARD_ROWS] + [rows_of_ratios(torch.float32)]
+    rows[0][5] *= 1e25
+    rows[0][7, 3] = 1e30
+    torch.save(rows, tmp_path / "rows")
     program = (
-        "import torch; from gattn import ops;"
-        "x = torch.randn(100, 37, generator=torch.Generator().manual_seed(1)); x[5] *= 1e25; x[7, 3] = 1e30;"
-        "s, r = (ops.activation_stats(x, backend=b) for b in ('cpu', 'reference'));"
-        "assert all(torch.equal(a, b) for a, b in zip(s.rows, r.rows));"
-        "a, b = s.as_dict(), r.as_dict(); close = ('sum', 'squares', 'mean', 'std');"
-        "assert all(abs(a[k] - b[k]) <= 1e-6 * max(abs(b['sum']), b['squares']) for k in close);"
-        "assert {k: v for k, v in a.items() if k not in close} == {k: v for k, v in b.items() if k not in close}"
+        "import sys, torch; from gattn import ops\n"
+        "close = ('sum', 'squares', 'mean', 'std')\n"
+        "for x in torch.load(sys.argv[1]):\n"
+        "    s, r = (ops.activation_stats(x, backend=b) for b in ('cpu', 'reference'))\n"
+        "    assert all(torch.equal(a, b) for a, b in zip(s.rows, r.rows))\n"
+        "    a, b = s.as_dict(), r.as_dict()\n"
+        "    assert all(abs(a[k] - b[k]) <= 1e-6 * max(abs(b['sum']), b['squares'], 1e-30) for k in close)\n"
+        "    assert {k: v for k, v in a.items() if k not in close} == {k: v for k, v in b.items() if k not in close}"
     )
     environment = {**os.environ, "GATTN_CPU_ISA": isa}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-c", program, tmp_path / "rows"], check=True, env=environment, timeout=120)
 
 
 def test_segments():

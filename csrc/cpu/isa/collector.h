@@ -4,6 +4,7 @@
 
 #include "row_driver.h"
 #include "row_statistics.h"
+#include "rows.h"
 
 namespace gattn::cpu::GATTN_ISA {
 
@@ -18,20 +19,32 @@ class Collector {
         width_(width),
         statistics_(tap.outputs.sums ? edges : 0, width, tap.limits, tap.outputs, threads_,
                     tap.outputs.sums ? groups : 0),
-        room_size_(W * width + W),  // the last row is read beyond its end
+        room_size_((W + kRowsAtOnce - 1) * width + W),  // the last row is read beyond its end
         rows_(threads_ * room_size_),
         pending_(threads_) {
     for (int64_t i = 0; i < threads_ * room_size_; ++i) rows_[i] = 0;
     for (int worker = 0; worker < threads_; ++worker) pending_[worker] = Pending();
   }
 
-  // Room for the activations of an edge; they are there when the worker calls again.
-  A* room(int64_t edge, const Caller& caller) const {
+  // Room for the activations of kRowsAtOnce edges, one row after the other, of which add() then takes the first. Where
+  // that fills a vector, fetch() is called in the middle of the work on it.
+  A* room(const Caller& caller) const {
     Pending& pending = pending_[caller.worker];
-    if (pending.count == W || (pending.count > 0 && pending.group != caller.group)) flush(caller.worker);
+    if (pending.count > 0 && pending.group != caller.group) flush(caller.worker);
     pending.group = caller.group;
-    pending.edges[pending.count] = edge;
-    return row_of(caller.worker, pending.count++);
+    return row_of(caller.worker, pending.count);
+  }
+  template <class Fetch>
+  void add(const Index edges, int count, const Caller& caller, const Fetch& fetch) const {
+    Pending& pending = pending_[caller.worker];
+    for (int u = 0; u < count; ++u) pending.edges[pending.count + u] = edges[u];
+    pending.count += count;
+    if (pending.count < W) return;
+    int taken = 0;
+    for (; taken + W <= pending.count; taken += W) take(caller.worker, taken, W, fetch);
+    pending.count -= taken;
+    memmove(row_of(caller.worker, 0), row_of(caller.worker, taken), pending.count * width_ * sizeof(A));
+    for (int u = 0; u < pending.count; ++u) pending.edges[u] = pending.edges[taken + u];
   }
 
   // Fetches the place of what will be found of an edge.
@@ -45,17 +58,20 @@ class Collector {
 
  private:
   struct Pending {
-    int64_t edges[W] = {}, group = 0;
+    int64_t edges[W + kRowsAtOnce - 1] = {}, group = 0;
     int count = 0;
   };
 
   A* row_of(int worker, int64_t i) const { return rows_.get() + worker * room_size_ + i * width_; }
+  template <class Fetch>
+  void take(int worker, int first, int count, const Fetch& fetch) const {
+    const Pending& pending = pending_[worker];
+    statistics_.take(row_of(worker, first), row_of(worker + 1, 0), AnyPlaces{pending.edges + first}, count, worker,
+                     pending.group, fetch);
+  }
   void flush(int worker) const {
-    Pending& pending = pending_[worker];
-    const A* row[W];
-    for (int i = 0; i < W; ++i) row[i] = row_of(worker, i);
-    statistics_.take(row, row_of(worker + 1, 0), pending.edges, pending.count, worker, pending.group);
-    pending.count = 0;
+    take(worker, 0, pending_[worker].count, [] {});
+    pending_[worker].count = 0;
   }
 
   const int threads_;

@@ -1,67 +1,11 @@
-// Medians of as many rows at a time as a vector has lanes, a row a lane: of numbers that are not negative, by sorting
-// networks whose wires are vectors.
+// Medians of as many rows at a time as a vector has lanes, a row a lane, of numbers that are not negative: by sorting
+// networks, and where there is one by a search.
 #pragma once
 
-#include "vec.h"
+#include "median_search.h"
+#include "networks.h"
 
 namespace gattn::cpu::GATTN_ISA {
-
-// The smaller and the larger of two, lane by lane: one instruction each, where comparing and choosing would be three.
-template <class V>
-GATTN_INLINE void put_in_order(V& low, V& high) {
-  const V a = low, b = high;
-#if defined(__AVX512F__)
-  if constexpr (sizeof(a[0]) == 4) {
-    low = (V)_mm512_maskz_min_ps(0xFFFF, (__m512)a, (__m512)b);
-    high = (V)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b);
-  } else {
-    low = (V)_mm512_maskz_min_pd(0xFF, (__m512d)a, (__m512d)b);
-    high = (V)_mm512_maskz_max_pd(0xFF, (__m512d)a, (__m512d)b);
-  }
-#elif defined(__AVX2__)
-  if constexpr (sizeof(a[0]) == 4) {
-    low = (V)_mm256_min_ps((__m256)a, (__m256)b);
-    high = (V)_mm256_max_ps((__m256)a, (__m256)b);
-  } else {
-    low = (V)_mm256_min_pd((__m256d)a, (__m256d)b);
-    high = (V)_mm256_max_pd((__m256d)a, (__m256d)b);
-  }
-#else
-  low = a < b ? a : b;
-  high = a < b ? b : a;
-#endif
-}
-
-// Batcher's odd-even merge sort of C wires from I on, D apart, all in registers.
-template <int I, int C, int D, class V>
-GATTN_INLINE void merge_wires(V* wires) {
-  if constexpr (C == 2) {
-    put_in_order(wires[I], wires[I + D]);
-  } else {
-    merge_wires<I, C / 2, 2 * D>(wires);
-    merge_wires<I + D, C / 2, 2 * D>(wires);
-#pragma GCC unroll 16
-    for (int i = 1; i + 1 < C; i += 2) put_in_order(wires[I + i * D], wires[I + (i + 1) * D]);
-  }
-}
-template <int I, int C, class V>
-GATTN_INLINE void sort_wires(V* wires) {
-  if constexpr (C > 1) {
-    sort_wires<I, C / 2>(wires);
-    sort_wires<I + C / 2, C / 2>(wires);
-    merge_wires<I, C, 1>(wires);
-  }
-}
-// Sorts wires of which a first part rises and the rest falls, or the other way about.
-template <int I, int C, class V>
-GATTN_INLINE void clean_wires(V* wires) {
-  if constexpr (C > 1) {
-#pragma GCC unroll 16
-    for (int i = 0; i < C / 2; ++i) put_in_order(wires[I + i], wires[I + C / 2 + i]);
-    clean_wires<I, C / 2>(wires);
-    clean_wires<I + C / 2, C / 2>(wires);
-  }
-}
 
 // Wires that are sorted without going through memory, and the widest row whose median comes out of a network.
 constexpr int64_t kSortedWires = 32, kWidestNetwork = 256;
@@ -76,10 +20,15 @@ class Medians {
     while (run_ < low_) run_ *= 2;
   }
   // Vectors of room that lower() needs, the rows' own numbers among them.
-  int64_t room() const { return width_ <= kWidestNetwork ? width_ + 2 * run_ : width_; }
+  int64_t room() const {
+    if (searched()) return width_ + MedianSearch::room(width_);
+    return width_ <= kWidestNetwork ? width_ + 2 * run_ : width_;
+  }
 
   // The lower median of every lane of values [width]; what lies behind them is overwritten.
   V lower(A* values) const {
+    if constexpr (kCanSearch)
+      if (searched()) return MedianSearch(width_).lower(values);
     if (width_ > kWidestNetwork) return counted(values);
     switch (run_) {
       case 4:
@@ -96,7 +45,12 @@ class Medians {
   }
 
  private:
+  static constexpr int kChains = 4;  // one number that is always replaced would wait for itself
+
   int64_t width_, low_, run_;  // low_: the median's rank from 1 on
+
+  static constexpr bool kCanSearch = sizeof(A) == sizeof(float) && MedianSearch::kServes;
+  bool searched() const { return kCanSearch && width_ > 2 * kSortedWires && width_ <= MedianSearch::kWidest; }
 
   static V beyond() { return splat<A, W>(static_cast<A>(__builtin_inf())); }
   // Wire i of the first half of the columns, filled up from below with what is less than all, and of the second, filled
@@ -143,31 +97,36 @@ class Medians {
 
   V merged(A* values) const {
     A *low = values + width_ * W, *high = low + run_ * W;
-    for (int64_t i = 0; i < run_; ++i) {
-      store<W>(low + i * W, first_wire(values, i));
-      store<W>(high + i * W, second_wire(values, i));
-    }
-    sort_run(low);
-    sort_run(high);
-    V found = splat<A, W>(-1);
-    for (int64_t i = 0; i < run_; ++i) {
-      V a = load<W>(low + i * W), b = load<W>(high + (run_ - 1 - i) * W);
-      put_in_order(a, b);
-      put_in_order(a, found);
-    }
-    return found;
-  }
-  void sort_run(A* run) const {
-    V wires[kSortedWires];
     for (int64_t first = 0; first < run_; first += kSortedWires) {
-      load_wires(run + first * W, wires);
-      sort_wires<0, kSortedWires>(wires);
-      store_wires(run + first * W, wires);
+      sort_wires_of(low + first * W, [&](int64_t i) { return first_wire(values, first + i); });
+      sort_wires_of(high + first * W, [&](int64_t i) { return second_wire(values, first + i); });
     }
     for (int64_t n = 2 * kSortedWires; n <= run_; n *= 2)
-      for (int64_t first = 0; first < run_; first += n) merge_run(run + first * W, n);
+      for (int64_t first = 0; first < run_; first += n) {
+        merge_run(low + first * W, n);
+        merge_run(high + first * W, n);
+      }
+    V found[kChains];
+    for (V& each : found) each = splat<A, W>(-1);
+    for (int64_t i = 0; i < run_; i += kChains)
+#pragma GCC unroll 4
+      for (int k = 0; k < kChains; ++k) {
+        V a = load<W>(low + (i + k) * W), b = load<W>(high + (run_ - 1 - i - k) * W);
+        put_in_order(a, b);
+        put_in_order(a, found[k]);
+      }
+    return largest<0, kChains>(found);
   }
-  // Two sorted halves, one after the other, become one.
+  template <class Wire>
+  static void sort_wires_of(A* to, const Wire& wire) {
+    V wires[kSortedWires];
+#pragma GCC unroll 32
+    for (int i = 0; i < kSortedWires; ++i) wires[i] = wire(i);
+    sort_wires<0, kSortedWires>(wires);
+    store_wires(to, wires);
+  }
+  // Two sorted halves, one after the other, become one: what is less than its mirror image, and the rest, each by
+  // halves.
   static void merge_run(A* run, int64_t n) {
     for (int64_t i = 0; i < n / 2; ++i) order(run + i * W, run + (n - 1 - i) * W);
     for (int64_t size = n / 2; size > kSortedWires; size /= 2)

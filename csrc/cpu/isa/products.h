@@ -120,16 +120,35 @@ void multiply(Entries<A, Transposed> a, Vectors<A> b, int64_t depth, A* c, int64
 template <int S, int... Lanes, class V>
 GATTN_INLINE void exchange(V& low, V& high, std::integer_sequence<int, Lanes...>) {
   constexpr int W = sizeof...(Lanes);
+#if defined(__AVX512F__)
+  // Half of each stays where it is: shuffles of one vector under a mask, of which two start a cycle; general ones of
+  // two vectors, which the compiler would take, one.
+  if constexpr (sizeof(V) == 64 && S * sizeof(low[0]) < 32) {
+    constexpr int kBytes = S * sizeof(low[0]);
+    const __m512 a = (__m512)low, b = (__m512)high;
+    if constexpr (kBytes == 4) {
+      low = (V)_mm512_mask_moveldup_ps(a, 0xAAAA, b);
+      high = (V)_mm512_mask_movehdup_ps(b, 0x5555, a);
+    } else if constexpr (kBytes == 8) {
+      low = (V)_mm512_mask_movedup_pd((__m512d)a, 0xAA, (__m512d)b);
+      high = (V)_mm512_mask_permute_pd((__m512d)b, 0x55, (__m512d)a, 0xFF);
+    } else {
+      low = (V)_mm512_mask_shuffle_f32x4(a, 0xF0F0, b, b, _MM_SHUFFLE(2, 2, 0, 0));
+      high = (V)_mm512_mask_shuffle_f32x4(b, 0x0F0F, a, a, _MM_SHUFFLE(3, 3, 1, 1));
+    }
+    return;
+  }
+#endif
   const V first = shuffle<(Lanes & S ? W + Lanes - S : Lanes)...>(low, high);
   high = shuffle<(Lanes & S ? W + Lanes : Lanes + S)...>(low, high);
   low = first;
 }
 
 // Rows and lanes change places: in each step those whose numbers differ in one bit, S.
-template <class A, int W, int S = W / 2>
-GATTN_INLINE void transpose(Vec<A, W> (&rows)[W]) {
+template <class A, int W, int S = W / 2, int C = W>
+GATTN_INLINE void transpose(Vec<A, W> (&rows)[C]) {
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i)
+  for (int i = 0; i < C; ++i)
     if ((i & S) == 0) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, W>{});
   if constexpr (S > 1) transpose<A, W, S / 2>(rows);
 }

@@ -27,6 +27,18 @@ struct Top {
   }
 };
 
+// Where numbers of the rows of a vector go: to places one after the other, and to any.
+struct SuccessivePlaces {
+  static constexpr bool kSuccessive = true;
+  int64_t first;
+  int64_t operator[](int l) const { return first + l; }
+};
+struct AnyPlaces {
+  static constexpr bool kSuccessive = false;
+  const int64_t* places;
+  int64_t operator[](int l) const { return places[l]; }
+};
+
 // Rows are taken by workers, each row as part of an owner's share of the work. What depends on the order of additions
 // is kept by owner, so it is the same for any number of threads if the rows of each owner come in one order.
 template <class A, class S>
@@ -46,56 +58,49 @@ class RowStatistics {
         count_size_(kActivationCounts + limits.threshold_count + limits.edge_count + 1),
         room_size_((medians_.room() + W) * W),  // whole blocks of columns are transposed
         bins_per_octave_(limits.edge_count > 1 ? 1.0 / ::log2(limits.edges[1] / limits.edges[0]) : 0.0),
+        near_(static_cast<float>(5e-5 * bins_per_octave_ + 1e-6 * static_cast<double>(limits.edge_count))),
         room_(threads * room_size_),
-        counts_(threads * count_size_),
+        counts_(threads * kCopies * count_size_),
         least_above_(limits.threshold_count),
         tops_(2 * threads),
-        sums_(2 * owners) {
+        sums_(owners) {
     advise_huge_pages(outputs.rows, 3 * rows * static_cast<int64_t>(sizeof(A)));
-    for (int64_t i = 0; i < threads * count_size_; ++i) counts_[i] = 0;
+    for (int64_t i = 0; i < threads * kCopies * count_size_; ++i) counts_[i] = 0;
     for (int64_t t = 0; t < limits.threshold_count; ++t) least_above_[t] = least_above(limits.thresholds[t]);
     for (int64_t i = 0; i < 2 * threads; ++i) tops_[i] = Top();
-    for (int64_t i = 0; i < 2 * owners; ++i) sums_[i] = 0;
+    for (int64_t i = 0; i < owners; ++i) sums_[i] = Sums();
+    for (int64_t i = 0; i < limits.edge_count; ++i)
+      geometric_ &= ::fabs(::log2(limits.edges[i]) * bins_per_octave_ - static_cast<double>(i)) < 1e-6;
   }
 
-  // The rows that lie at row[0], row[1], ... in memory that may be read up to `end`; their numbers go to the places
-  // ids[0], ids[1], ... Of the W rows only `count` count; the others are read all the same.
-  void take(const S* const (&row)[W], const S* end, const int64_t (&ids)[W], int count, int worker,
-            int64_t owner) const {
+  // W rows from `first` on, one after the other in memory that may be read up to `end`, of which `count` count; the
+  // numbers of row l go to the place ids[l]. fetch() may ask for memory that is wanted next, as much as comes in the
+  // time that this takes.
+  template <class Ids, class Fetch>
+  void take(const S* first, const S* end, const Ids& ids, int count, int worker, int64_t owner,
+            const Fetch& fetch) const {
     A* values = room_.get() + worker * room_size_;
     Lanes lanes{};
     int64_t c = 0;
-    for (; c + W <= width_; c += W) {
-      V block[W];
-      for (int i = 0; i < W; ++i) block[i] = load<W>(row[i] + c);
-      add_columns(block, W, values + c * W, &lanes);
-    }
-    if (c < width_) {
-      V block[W];
-      bool readable = true;
-      for (int i = 0; i < W; ++i) readable &= row[i] + c + W <= end;
-      if (readable)
-        for (int i = 0; i < W; ++i) block[i] = load<W>(row[i] + c);
-      else
-        for (int i = 0; i < W; ++i) {
-          block[i] = V{};
-          for (int l = 0; l < width_ - c; ++l) block[i][l] = load<1>(row[i] + c + l);
-        }
-      add_columns(block, static_cast<int>(width_ - c), values + c * W, &lanes);
-    }
+    for (; c + W <= width_; c += W) add_columns<W>(first + c, W, end, values + c * W, &lanes);
+    const int left = static_cast<int>(width_ - c);
+    if (left > kHalf)
+      add_columns<W>(first + c, left, end, values + c * W, &lanes);
+    else if (left > 0)
+      add_columns<kHalf>(first + c, left, end, values + c * W, &lanes);
+    fetch();  // not before these rows are there, which would have to wait
     lanes.median = medians_.lower(values);
     lanes.ratio = lanes.largest / lanes.median;
-    int32_t bin[W];
-    rough_bins(lanes.ratio, bin);
-    double* sums = sums_.get() + 2 * owner;
+    Sums* sums = sums_.get() + owner;
     add_sums(lanes, count, sums);
+    int64_t* counts = counts_.get() + worker * kCopies * count_size_;
     if (count == W && ordinary(lanes, tops_.get() + 2 * worker)) {
-      count_above(lanes, values, counts_.get() + worker * count_size_ + kActivationCounts);
-      return finish_all(lanes, ids, bin, worker);
+      count_above(lanes, values, counts + kActivationCounts);
+      return finish_all(lanes, ids, counts + kActivationCounts + limits_.threshold_count);
     }
     for (int l = 0; l < count; ++l) {
-      const Lane lane{row[l], ids[l], lanes.squares[l], lanes.largest[l], lanes.median[l], lanes.ratio[l], bin[l]};
-      finish(lane, worker, sums);
+      const Lane lane{first + l * width_, ids[l], lanes.squares[l], lanes.largest[l], lanes.median[l], lanes.ratio[l]};
+      finish(lane, worker, counts, sums);
     }
   }
 
@@ -112,33 +117,68 @@ class RowStatistics {
     ratio.write(outputs_.extremes + 3);
     for (int64_t i = 0; i < count_size_; ++i) {
       outputs_.counts[i] = 0;
-      for (int worker = 0; worker < threads_; ++worker) outputs_.counts[i] += counts_[worker * count_size_ + i];
+      for (int copy = 0; copy < threads_ * kCopies; ++copy) outputs_.counts[i] += counts_[copy * count_size_ + i];
     }
     outputs_.sums[0] = outputs_.sums[1] = 0;
-    for (int64_t i = 0; i < 2 * owners_; ++i) outputs_.sums[i % 2] += sums_[i];
+    for (int64_t i = 0; i < owners_; ++i) {
+      outputs_.sums[0] += sum_lanes<double, kWide>(sums_[i].sum);
+      outputs_.sums[1] += sum_lanes<double, kWide>(sums_[i].squares);
+    }
   }
 
  private:
   using Bits = Vec<Unsigned<A>, W>;
   using Signed = decltype(Bits{} < Bits{});
+  static constexpr int kHalf = W > 2 ? W / 2 : W;  // columns of a narrow block
+  static constexpr int kWide = kLanes<double>;
+  static constexpr int kCopies = 4;  // of a worker's counts: one number that is counted often would wait for itself
+  using Wide = Vec<double, kWide>;
+  struct Sums {
+    Wide sum{}, squares{};
+  };
   struct Lane {
     const S* row;
     int64_t id;
     A squares, largest, median, ratio;
-    int32_t bin;
   };
 
   struct Lanes {
     V sum, squares, largest, median, ratio;
   };
 
-  // Transposes W columns, of which the first `count` count.
-  GATTN_INLINE static void add_columns(V (&block)[W], int count, A* values, Lanes* lanes) {
+  // `left` columns, at the most C, of the rows from `first` on become vectors with a row a lane.
+  template <int C>
+  GATTN_INLINE void add_columns(const S* first, int left, const S* end, A* values, Lanes* lanes) const {
+    V block[C];
+    if (left == C || first + (W - 1) * width_ + C <= end) {
+#pragma GCC unroll 16
+      for (int i = 0; i < C; ++i) {
+        if constexpr (C == W)
+          block[i] = load<W>(first + i * width_);
+        else
+          block[i] = join<A, W>(load<C>(first + i * width_), load<C>(first + (i + C) * width_));
+      }
+    } else {
+      for (int i = 0; i < C; ++i) {
+        A lanes_of[W];
+        for (int l = 0; l < W; ++l)
+          lanes_of[l] = l % C < left ? static_cast<A>(load<1>(first + (i + l / C * C) * width_ + l % C)) : A{};
+        block[i] = load<W>(lanes_of);
+      }
+    }
+    transpose<A, W, C == W ? W / 2 : C / 2>(block);
+    if (left == C)
+      add_vectors<C>(block, C, values, lanes);
+    else
+      add_vectors<C>(block, left, values, lanes);
+  }
+
+  template <int C>
+  GATTN_INLINE static void add_vectors(const V (&block)[C], int count, A* values, Lanes* lanes) {
     constexpr int kChains = 4;  // a sum after the other would wait for the one before
-    transpose<A, W>(block);
     V sum[kChains]{}, squares[kChains]{}, largest[kChains]{};
 #pragma GCC unroll 16
-    for (int i = 0; i < W; ++i) {
+    for (int i = 0; i < C; ++i) {
       if (i >= count) break;
       sum[i % kChains] += block[i];
       squares[i % kChains] += block[i] * block[i];
@@ -154,20 +194,21 @@ class RowStatistics {
     }
   }
 
-  GATTN_INLINE static double total(V v) {
-    A each[W];
-    store<W>(each, v);
-    double sum[4]{};
-    for (int l = 0; l < W; ++l) sum[l % 4] += each[l];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  static Wide widened(V v) {
+    if constexpr (sizeof(A) == 8) {
+      return v;
+    } else {
+      Vec<A, W / 2> low, high;
+      halve<A, W>(v, &low, &high);
+      return __builtin_convertvector(low, Wide) + __builtin_convertvector(high, Wide);
+    }
   }
   // In one order, whatever else is done with the lanes.
-  static void add_sums(const Lanes& lanes, int count, double* sums) {
-    V counted = splat<A, W>(1);
-    for (int l = count; l < W; ++l) counted[l] = 0;
-    const auto use = (lanes.squares <= splat<A, W>(max_finite())) & (counted > V{});
-    sums[0] += total(use ? lanes.sum : V{});
-    sums[1] += total(use ? lanes.squares : V{});
+  static void add_sums(const Lanes& lanes, int count, Sums* sums) {
+    auto use = lanes.squares <= splat<A, W>(max_finite());
+    for (int l = count; l < W; ++l) use[l] = 0;
+    sums->sum += widened(use ? lanes.sum : V{});
+    sums->squares += widened(use ? lanes.squares : V{});
   }
 
   // Whether no lane asks for more than its sums, its numbers, its bin and counts.
@@ -179,6 +220,9 @@ class RowStatistics {
   }
   template <class Mask>
   static bool all(Mask mask) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(mask) == 64) return _mm512_movepi32_mask((__m512i)mask) == 0xFFFF;
+#endif
     Mask none = ~mask;
     uint64_t words[sizeof(Mask) / 8], any = 0;
     memcpy(words, &none, sizeof(none));
@@ -186,22 +230,23 @@ class RowStatistics {
     return any == 0;
   }
 
-  void finish_all(const Lanes& lanes, const int64_t (&ids)[W], const int32_t (&bin)[W], int worker) const {
-    int64_t* bins = counts_.get() + worker * count_size_ + kActivationCounts + limits_.threshold_count;
+  template <class Ids>
+  void finish_all(const Lanes& lanes, const Ids& ids, int64_t* bins) const {
     A numbers[3][W];
     store<W>(numbers[0], lanes.largest);
     store<W>(numbers[1], lanes.median);
     store<W>(numbers[2], lanes.ratio);
-    bool in_order = outputs_.row_stride == 1;
-    for (int l = 0; l < W; ++l) in_order &= ids[l] == ids[0] + l;
     for (int k = 0; k < 3; ++k) {
       A* to = place(0) + k * outputs_.number_stride;
-      if (in_order)
+      if (Ids::kSuccessive && outputs_.row_stride == 1)
         memcpy(to + ids[0], numbers[k], sizeof(numbers[k]));
       else
         for (int l = 0; l < W; ++l) to[ids[l] * outputs_.row_stride] = numbers[k][l];
     }
-    for (int l = 0; l < W; ++l) ++bins[exact_bin(numbers[2][l], bin[l])];
+    int32_t bin[W];
+    if (!certain_bins(lanes.ratio, bin))
+      for (int l = 0; l < W; ++l) bin[l] = static_cast<int32_t>(exact_bin(numbers[2][l], bin[l]));
+    for (int l = 0; l < W; ++l) ++bins[l % kCopies * count_size_ + bin[l]];
   }
 
   // Activations of all lanes above each threshold. |x| / median is one of those numbers if |x| is no less than a number
@@ -230,10 +275,9 @@ class RowStatistics {
     return (V)((Bits)v & ~sign);
   }
 
-  void finish(const Lane& lane, int worker, double* sums) const {
+  void finish(const Lane& lane, int worker, int64_t* counts, Sums* sums) const {
     A* const found = place(lane.id);
     const int64_t next = outputs_.number_stride;
-    int64_t* counts = counts_.get() + worker * count_size_;
     Top* tops = tops_.get() + 2 * worker;
     if (!(lane.squares <= max_finite()) && !look_closely(lane.row, counts, sums)) {
       found[0] = found[next] = found[2 * next] = bit_cast<A>(quiet_nan());
@@ -251,12 +295,12 @@ class RowStatistics {
     if (tops[1].below(lane.ratio, lane.id)) tops[1] = {lane.ratio, lane.id, largest_column(lane.row)};
     for (int64_t t = 0; t < limits_.threshold_count && lane.ratio > limits_.thresholds[t]; ++t)
       counts[kActivationCounts + t] += above(lane.row, lane.median, limits_.thresholds[t]);
-    ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio, lane.bin)];
+    ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio)];
   }
 
   // Counts what is not finite; false if there is any. A row whose squares are too large, and finite, is added up in
   // double.
-  bool look_closely(const S* row, int64_t* counts, double* sums) const {
+  bool look_closely(const S* row, int64_t* counts, Sums* sums) const {
     int64_t nan = 0, infinite = 0;
     double sum = 0, squares = 0;
     for (int64_t c = 0; c < width_; ++c) {
@@ -272,8 +316,8 @@ class RowStatistics {
     counts[kInfinite] += infinite;
     counts[kBadRows] += nan + infinite > 0;
     if (nan + infinite > 0) return false;
-    sums[0] += sum;
-    sums[1] += squares;
+    sums->sum[0] += sum;
+    sums->squares[0] += squares;
     return true;
   }
 
@@ -299,8 +343,9 @@ class RowStatistics {
     return at;
   }
 
-  // About the number of edges that are not above the ratio, from its exponent and mantissa.
-  void rough_bins(V ratio, int32_t* bins) const {
+  // The number of edges that are not above the ratio, by the logarithm where edges are powers; false if a lane is too
+  // near an edge for that, or where they are not: then the numbers are about right.
+  bool certain_bins(V ratio, int32_t* bins) const {
     using Floats = Vec<float, W>;
     using Integers = Vec<int32_t, W>;
     const V limit = splat<A, W>(static_cast<A>(1e30));
@@ -308,11 +353,17 @@ class RowStatistics {
     const Integers bits = bit_cast<Integers>(rough) - 0x3f800000;
     const Floats exponent = __builtin_convertvector(bits >> 23, Floats);
     const Floats rest = __builtin_convertvector(bits & 0x7fffff, Floats) * (1.0f / 8388608.0f);
-    const Floats log2 = exponent + rest + rest * (1.0f - rest) * (0.42086f - 0.15639f * rest);  // within .001
-    const Integers found = __builtin_convertvector(log2 * static_cast<float>(bins_per_octave_), Integers) + 1;
+    const Floats curve = 0.44191704f + rest * (rest * (0.14842665f - 0.04514904f * rest) - 0.2671794f);
+    const Floats log2 = exponent + (rest + rest * (1.0f - rest) * curve);  // within 2e-5
+    const Floats place = log2 * static_cast<float>(bins_per_octave_);
+    const Integers below = __builtin_convertvector(place, Integers);
+    const Integers highest = Integers{} + static_cast<int32_t>(limits_.edge_count);
+    const Integers found = below + 1 < highest ? below + 1 : highest;
     memcpy(bins, &found, sizeof(found));
+    const Floats above = place - __builtin_convertvector(below, Floats);
+    return geometric_ && all((above > near_) & (above < 1.0f - near_) & (below < highest));
   }
-  int64_t exact_bin(A ratio, int64_t bin) const {
+  int64_t exact_bin(A ratio, int64_t bin = 0) const {
     bin = bin < 0 ? 0 : bin > limits_.edge_count ? limits_.edge_count : bin;
     while (bin < limits_.edge_count && limits_.edges[bin] <= ratio) ++bin;
     while (bin > 0 && limits_.edges[bin - 1] > ratio) --bin;
@@ -332,11 +383,13 @@ class RowStatistics {
   const Medians<A> medians_;
   const int64_t count_size_, room_size_;
   const double bins_per_octave_;
+  const float near_;  // of an edge: where the logarithm's error, 2e-5, or its rounding could be on the wrong side
+  bool geometric_ = true;
   const Buffer<A> room_;
   const Buffer<int64_t> counts_;
   const Buffer<A> least_above_;
-  const Buffer<Top> tops_;     // by worker: the largest number, the largest ratio
-  const Buffer<double> sums_;  // by owner: of numbers, of squares
+  const Buffer<Top> tops_;   // by worker: the largest number, the largest ratio
+  const Buffer<Sums> sums_;  // by owner: of numbers, of squares
 };
 
 }  // namespace gattn::cpu::GATTN_ISA

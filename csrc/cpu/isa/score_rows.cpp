@@ -149,6 +149,13 @@ void term_row(A* to, const A* k, const A* e, const A* q, const ScoreParameters<A
   });
 }
 
+// (The terms are computed again: a sum of those that are stored would be rounded in other places.)
+template <class S, class A>
+void score_four_with_terms(A* t, A* to, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>& p) {
+  score_four<S, A>(t, k, e, q, p);
+  for (int u = 0; u < 4; ++u) term_row<S, A>(to + u * p.heads * p.channels, k[u], S::reads_edge ? e[u] : nullptr, q, p);
+}
+
 // Calls function(width, c, gradient) over an edge's vectors, gradient being that of scale-free terms.
 template <class A, class Function>
 inline void for_gradient(const EdgeGradient<A>& gradient, const ScoreParameters<A>& p, const Function& function) {
@@ -204,7 +211,8 @@ void edge_row(A* de, const EdgeGradient<A>& gradient, const A* k, const A* e, co
 }
 
 template <class S, class A>
-constexpr ScoreRows<A> kRows = {score_four<S, A>, term_row<S, A>, target_row<S, A>, source_row<S, A>, edge_row<S, A>};
+constexpr ScoreRows<A> kRows = {
+    score_four<S, A>, score_four_with_terms<S, A>, term_row<S, A>, target_row<S, A>, source_row<S, A>, edge_row<S, A>};
 
 }  // namespace
 

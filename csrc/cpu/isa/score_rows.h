@@ -28,7 +28,9 @@ template <class A>
 struct ScoreRows {
   // t[u, h] += score of four rows; e is not read by a table without edges
   void (*score)(A* t, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
-  // to = the terms whose sums over channels are the scores
+  // The same, and to[u, h, c] = the terms whose sums over channels are the scores, four rows one after the other
+  void (*score_and_terms)(A* t, A* to, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
+  // to = the terms of one row
   void (*terms)(A* to, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // dq += and datt += this edge's part; gatv2: dq still lacks the factor att
   void (*target)(A* dq, A* datt, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);

@@ -218,6 +218,19 @@ GATTN_INLINE void halve(Vec<A, W> v, Vec<A, W / 2>* low, Vec<A, W / 2>* high) {
   memcpy(high, reinterpret_cast<const char*>(&v) + sizeof(*low), sizeof(*high));
 }
 
+// The other way about.
+template <class A, int W>
+GATTN_INLINE Vec<A, W> join(Vec<A, W / 2> low, Vec<A, W / 2> high) {
+#if defined(__AVX512F__)
+  if constexpr (W * sizeof(A) == 64)
+    return (Vec<A, W>)_mm512_maskz_inserti64x4(0xFF, _mm512_castsi256_si512((__m256i)low), (__m256i)high, 1);
+#endif
+  Vec<A, W> v;
+  memcpy(&v, &low, sizeof(low));
+  memcpy(reinterpret_cast<char*>(&v) + sizeof(low), &high, sizeof(high));
+  return v;
+}
+
 // Sums halves onto each other until H lanes are left: a fixed order, whatever the loop around it does.
 template <class A, int W, int H>
 GATTN_INLINE Vec<A, H> halve_to(Vec<A, W> v) {
