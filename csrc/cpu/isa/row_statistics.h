@@ -295,7 +295,7 @@ class RowStatistics {
     if (tops[1].below(lane.ratio, lane.id)) tops[1] = {lane.ratio, lane.id, largest_column(lane.row)};
     for (int64_t t = 0; t < limits_.threshold_count && lane.ratio > limits_.thresholds[t]; ++t)
       counts[kActivationCounts + t] += above(lane.row, lane.median, limits_.thresholds[t]);
-    ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio)];
+    ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio, rough_bin(lane.ratio))];
   }
 
   // Counts what is not finite; false if there is any. A row whose squares are too large, and finite, is added up in
@@ -363,7 +363,8 @@ class RowStatistics {
     const Floats above = place - __builtin_convertvector(below, Floats);
     return geometric_ && all((above > near_) & (above < 1.0f - near_) & (below < highest));
   }
-  int64_t exact_bin(A ratio, int64_t bin = 0) const {
+  int64_t rough_bin(A ratio) const { return static_cast<int64_t>(::log2(ratio) * bins_per_octave_) + 1; }
+  int64_t exact_bin(A ratio, int64_t bin) const {
     bin = bin < 0 ? 0 : bin > limits_.edge_count ? limits_.edge_count : bin;
     while (bin < limits_.edge_count && limits_.edges[bin] <= ratio) ++bin;
     while (bin > 0 && limits_.edges[bin - 1] > ratio) --bin;
