@@ -363,7 +363,10 @@ class RowStatistics {
     const Floats above = place - __builtin_convertvector(below, Floats);
     return geometric_ && all((above > near_) & (above < 1.0f - near_) & (below < highest));
   }
-  int64_t rough_bin(A ratio) const { return static_cast<int64_t>(::log2(ratio) * bins_per_octave_) + 1; }
+  int64_t rough_bin(A ratio) const {
+    const double place = ::log2(ratio) * bins_per_octave_;  // may be infinite, and NaN where edges are no powers
+    return place < static_cast<double>(limits_.edge_count) ? static_cast<int64_t>(place) + 1 : limits_.edge_count;
+  }
   int64_t exact_bin(A ratio, int64_t bin) const {
     bin = bin < 0 ? 0 : bin > limits_.edge_count ? limits_.edge_count : bin;
     while (bin < limits_.edge_count && limits_.edges[bin] <= ratio) ++bin;
