@@ -176,7 +176,7 @@ def train(run: Run, protocol: dict[str, Any], loop: Loop) -> Result:
 def stands_still(parameters: Iterable[Tensor], lr: float) -> bool:
     """Whether a step of gradient descent changes no bit of them. Without random numbers all steps after it are the
     same, so a run may end there: in deep networks whose gradients vanish."""
-    return all(torch.equal(p - lr * p.grad, p) for p in parameters if p.grad is not None)
+    return all(torch.equal(p.add(p.grad, alpha=-lr), p) for p in parameters if p.grad is not None)  # as SGD rounds
 
 
 def _largest(tensors: Sequence[Tensor]) -> float:

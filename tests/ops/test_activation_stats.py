@@ -128,7 +128,7 @@ def hard_rows(kind, width):
 
 
 @pytest.mark.parametrize("kind", HARD_ROWS)
-@pytest.mark.parametrize("width", [16, 33, 64, 65, 66, 99, 128, 250, 1023, 1024, 70_001])
+@pytest.mark.parametrize("width", [16, 33, 64, 65, 66, 99, 128, 250, 1023, 1024, 65_534, 65_535])
 def test_medians_of_hard_rows(kind, width):
     x = hard_rows(kind, width)
     assert torch.equal(ops.activation_stats(x).rows.median, x.abs().median(1).values)

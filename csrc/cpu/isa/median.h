@@ -45,8 +45,6 @@ class Medians {
   }
 
  private:
-  static constexpr int kChains = 4;  // one number that is always replaced would wait for itself
-
   int64_t width_, low_, run_;  // low_: the median's rank from 1 on
 
   static constexpr bool kCanSearch = sizeof(A) == sizeof(float) && MedianSearch::kServes;
@@ -97,36 +95,31 @@ class Medians {
 
   V merged(A* values) const {
     A *low = values + width_ * W, *high = low + run_ * W;
+    for (int64_t i = 0; i < run_; ++i) {
+      store<W>(low + i * W, first_wire(values, i));
+      store<W>(high + i * W, second_wire(values, i));
+    }
+    sort_run(low);
+    sort_run(high);
+    V found = splat<A, W>(-1);
+    for (int64_t i = 0; i < run_; ++i) {
+      V a = load<W>(low + i * W), b = load<W>(high + (run_ - 1 - i) * W);
+      put_in_order(a, b);
+      put_in_order(a, found);
+    }
+    return found;
+  }
+  void sort_run(A* run) const {
+    V wires[kSortedWires];
     for (int64_t first = 0; first < run_; first += kSortedWires) {
-      sort_wires_of(low + first * W, [&](int64_t i) { return first_wire(values, first + i); });
-      sort_wires_of(high + first * W, [&](int64_t i) { return second_wire(values, first + i); });
+      load_wires(run + first * W, wires);
+      sort_wires<0, kSortedWires>(wires);
+      store_wires(run + first * W, wires);
     }
     for (int64_t n = 2 * kSortedWires; n <= run_; n *= 2)
-      for (int64_t first = 0; first < run_; first += n) {
-        merge_run(low + first * W, n);
-        merge_run(high + first * W, n);
-      }
-    V found[kChains];
-    for (V& each : found) each = splat<A, W>(-1);
-    for (int64_t i = 0; i < run_; i += kChains)
-#pragma GCC unroll 4
-      for (int k = 0; k < kChains; ++k) {
-        V a = load<W>(low + (i + k) * W), b = load<W>(high + (run_ - 1 - i - k) * W);
-        put_in_order(a, b);
-        put_in_order(a, found[k]);
-      }
-    return largest<0, kChains>(found);
+      for (int64_t first = 0; first < run_; first += n) merge_run(run + first * W, n);
   }
-  template <class Wire>
-  static void sort_wires_of(A* to, const Wire& wire) {
-    V wires[kSortedWires];
-#pragma GCC unroll 32
-    for (int i = 0; i < kSortedWires; ++i) wires[i] = wire(i);
-    sort_wires<0, kSortedWires>(wires);
-    store_wires(to, wires);
-  }
-  // Two sorted halves, one after the other, become one: what is less than its mirror image, and the rest, each by
-  // halves.
+  // Two sorted halves, one after the other, become one.
   static void merge_run(A* run, int64_t n) {
     for (int64_t i = 0; i < n / 2; ++i) order(run + i * W, run + (n - 1 - i) * W);
     for (int64_t size = n / 2; size > kSortedWires; size /= 2)

@@ -3,6 +3,7 @@
 // takes some seven passes where the sorting network compares each of them eighteen times.
 #pragma once
 
+#include "integers.h"
 #include "networks.h"
 
 namespace gattn::cpu::GATTN_ISA {
@@ -12,7 +13,7 @@ class MedianSearch {
  public:
   static constexpr int W = kLanes<float>;
   static constexpr bool kServes = true;
-  static constexpr int64_t kWidest = 1 << 16;  // counts have 16 bits for half the columns
+  static constexpr int64_t kWidest = 2 * 32767;  // half the columns are counted in 16 bits
   using V = Vec<float, W>;
 
   explicit MedianSearch(int64_t width) : width_(width), rank_((width - 1) / 2) {}
@@ -72,7 +73,7 @@ class MedianSearch {
       guess = smaller(guess, found.high - 1);
       const Keys below = count_below(values, guess);
       found.take(guess, below, rank_);
-      if (none((found.high - found.low > 1) & ~(found.first(rank_) | found.last(rank_)))) return found;
+      if (!any_lane((found.high - found.low > 1) & ~(found.first(rank_) | found.last(rank_)))) return found;
       const Floats share = (wanted - floats(found.below)) / floats(found.up_to - found.below);
       const Floats between = floats(found.low) + floats(found.high - found.low) * share;
       const Floats beyond = floats(guess) + (wanted - floats(below)) * step;
@@ -89,7 +90,7 @@ class MedianSearch {
     const Keys known = first ? least : most;
     if constexpr (S > 0) {
       const Keys unknown = ~(first | last | (least == most));  // of one key mostly are equal numbers, but for
-      if (!none(unknown)) {
+      if (any_lane(unknown)) {
         constexpr int32_t kHalf = 1 << (S - 1);
         make_keys<0>(values, start + kHalf);
         const Bracket finer =
@@ -131,13 +132,12 @@ class MedianSearch {
     *most = larger(larger(high[0], high[1]), larger(high[2], high[3]));
   }
 
-  static Keys all(int32_t value) { return Keys{} + value; }
+  static Keys all(int32_t value) { return splat<int32_t, W>(value); }
   static Keys bits(const float* values, int64_t column) { return bit_cast<Keys>(load<W>(values + column * W)); }
   static void put(float* to, Words words) { store<W>(to, bit_cast<V>(words)); }
   static Floats floats(Keys v) { return __builtin_convertvector(v, Floats); }
   static Keys integers(Floats v) { return __builtin_convertvector(v, Keys); }
 #if defined(__AVX512F__)
-  static bool none(Keys mask) { return _mm512_movepi32_mask((__m512i)mask) == 0; }
   static Keys smaller(Keys a, Keys b) { return (Keys)_mm512_maskz_min_epi32(0xFFFF, (__m512i)a, (__m512i)b); }
   static Keys larger(Keys a, Keys b) { return (Keys)_mm512_maskz_max_epi32(0xFFFF, (__m512i)a, (__m512i)b); }
   static Words pack(Keys a, Keys b) { return (Words)_mm512_packs_epi32((__m512i)a, (__m512i)b); }
@@ -156,7 +156,6 @@ class MedianSearch {
     high = (Keys)_mm512_mask_max_epi32((__m512i)high, below, (__m512i)high, (__m512i)x);
   }
 #else
-  static bool none(Keys mask) { return _mm256_testz_si256((__m256i)mask, (__m256i)mask); }
   static Keys smaller(Keys a, Keys b) { return (Keys)_mm256_min_epi32((__m256i)a, (__m256i)b); }
   static Keys larger(Keys a, Keys b) { return (Keys)_mm256_max_epi32((__m256i)a, (__m256i)b); }
   static Words pack(Keys a, Keys b) { return (Words)_mm256_packs_epi32((__m256i)a, (__m256i)b); }

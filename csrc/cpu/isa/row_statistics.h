@@ -6,6 +6,7 @@
 
 #include "../activation.h"
 #include "../buffer.h"
+#include "integers.h"
 #include "median.h"
 #include "products.h"
 
@@ -220,14 +221,7 @@ class RowStatistics {
   }
   template <class Mask>
   static bool all(Mask mask) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(mask) == 64) return _mm512_movepi32_mask((__m512i)mask) == 0xFFFF;
-#endif
-    Mask none = ~mask;
-    uint64_t words[sizeof(Mask) / 8], any = 0;
-    memcpy(words, &none, sizeof(none));
-    for (const uint64_t word : words) any |= word;
-    return any == 0;
+    return !any_lane(~mask);
   }
 
   template <class Ids>

@@ -211,8 +211,8 @@ void edge_row(A* de, const EdgeGradient<A>& gradient, const A* k, const A* e, co
 }
 
 template <class S, class A>
-constexpr ScoreRows<A> kRows = {
-    score_four<S, A>, score_four_with_terms<S, A>, term_row<S, A>, target_row<S, A>, source_row<S, A>, edge_row<S, A>};
+constexpr ScoreRows<A> kRows = {score_four<S, A>, term_row<S, A>, target_row<S, A>,
+                                source_row<S, A>, edge_row<S, A>, score_four_with_terms<S, A>};
 
 }  // namespace
 

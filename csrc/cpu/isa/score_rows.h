@@ -28,9 +28,7 @@ template <class A>
 struct ScoreRows {
   // t[u, h] += score of four rows; e is not read by a table without edges
   void (*score)(A* t, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
-  // The same, and to[u, h, c] = the terms whose sums over channels are the scores, four rows one after the other
-  void (*score_and_terms)(A* t, A* to, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
-  // to = the terms of one row
+  // to = the terms whose sums over channels are the scores
   void (*terms)(A* to, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // dq += and datt += this edge's part; gatv2: dq still lacks the factor att
   void (*target)(A* dq, A* datt, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
@@ -38,6 +36,8 @@ struct ScoreRows {
   void (*source)(A* dk, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
   // de = this edge's
   void (*edge)(A* de, const EdgeGradient<A>&, const A* k, const A* e, const A* q, const ScoreParameters<A>&);
+  // score() of four rows, and their terms, four rows one after the other
+  void (*score_and_terms)(A* t, A* to, const A* const* k, const A* const* e, const A* q, const ScoreParameters<A>&);
 };
 
 // The table of gatv2, dot or gt.
