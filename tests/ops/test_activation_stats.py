@@ -128,10 +128,11 @@ def hard_rows(kind, width):
 
 
 @pytest.mark.parametrize("kind", HARD_ROWS)
-@pytest.mark.parametrize("width", [16, 33, 64, 65, 66, 99, 128, 250, 1023, 1024, 65_534, 65_535])
+@pytest.mark.parametrize("width", [16, 33, 64, 65, 66, 99, 128, 129, 250, 256, 1023, 1024, 65_534, 65_535])
 def test_medians_of_hard_rows(kind, width):
     x = hard_rows(kind, width)
     assert torch.equal(ops.activation_stats(x).rows.median, x.abs().median(1).values)
+    assert torch.equal(ops.activation_stats(x.double()).rows.median, x.double().abs().median(1).values)
 
 
 def rows_of_ratios(dtype):
@@ -152,7 +153,7 @@ def test_ratios_next_to_the_edges_of_bins(dtype):
 
 @pytest.mark.parametrize("isa", _C.isas())
 def test_every_instruction_set(isa, tmp_path):
-    rows = [activations(100, width, seed=1)[10:] for width in (5, 8, 12, 16, 37, 100, 300)]
+    rows = [activations(100, width, seed=1)[10:] for width in (5, 8, 12, 16, 37, 64, 100, 128, 300)]
     rows += [hard_rows(kind, 130) for kind in HARD_ROWS] + [rows_of_ratios(torch.float32)]
     rows[0][5] *= 1e25
     rows[0][7, 3] = 1e30

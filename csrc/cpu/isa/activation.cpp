@@ -26,8 +26,10 @@ void run(const ActivationProblem& problem, const ActivationOutputs& outputs) {
       if (first + W <= end) {
         const S* next = x + (ahead < end ? ahead : end) * width;
         const S* next_end = x + (ahead + W < end ? ahead + W : end) * width;
-        statistics.take(at, x + rows * width, SuccessivePlaces{first}, W, worker, block,
-                        [&] { prefetch_row(next, (next_end - next) * static_cast<int64_t>(sizeof(S))); });
+        statistics.take(at, x + rows * width, SuccessivePlaces{first}, W, worker, block, [&] {
+          keep_this_call();
+          prefetch_row(next, (next_end - next) * static_cast<int64_t>(sizeof(S)));
+        });
       } else {
         const Buffer<S> last(W * width);  // so that all rows of a vector are there
         const int count = static_cast<int>(end - first);

@@ -31,8 +31,6 @@ inline const A* widened(const Rows<A>& rows, int64_t node, A* room) {
   return room;
 }
 
-constexpr int64_t kRowsMeanwhile = 8;  // edges whose rows come while statistics are taken of a vector of edges
-
 inline bool made_of_features(ScoreKind score) { return score != ScoreKind::edge_softmax && score != ScoreKind::gat; }
 
 template <class A_>
@@ -129,20 +127,14 @@ struct Attention {
   }
   // The same, with the terms of the scores for the collector.
   void collect_scores(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {
-    const int64_t all = g.num_edges, fetched = prefetch_distance(k.bytes);
+    const int64_t all = g.num_edges;
     for_rows(k, edge, true, slot, edges, caller,
              [&](const A* const* source, const A* const* theirs, int64_t first, int count) {
                rows->score_and_terms(t + first * heads, collector->room(caller), source, theirs, mine, parameters);
                for (int64_t at = slot + first + kScoresAhead; at < slot + first + kScoresAhead + count && at < all;
                     ++at)
                  collector->fetch(g.edge_id[at]);
-               collector->add(g.edge_id + slot + first, count, caller, [&] {
-                 const int64_t begin = slot + first + count + fetched;
-                 for (int64_t at = begin; at < begin + kRowsMeanwhile && at < all; ++at) {
-                   prefetch_row(k[g.col[at]], k.bytes);
-                   if (edge.data) prefetch_row(edge[g.edge_id[at]], edge.bytes);
-                 }
-               });
+               collector->add(g.edge_id + slot + first, count, caller);
              });
   }
 

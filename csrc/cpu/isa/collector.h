@@ -26,22 +26,20 @@ class Collector {
     for (int worker = 0; worker < threads_; ++worker) pending_[worker] = Pending();
   }
 
-  // Room for the activations of kRowsAtOnce edges, one row after the other, of which add() then takes the first. Where
-  // that fills a vector, fetch() is called in the middle of the work on it.
+  // Room for the activations of kRowsAtOnce edges, one row after the other, of which add() then takes the first.
   A* room(const Caller& caller) const {
     Pending& pending = pending_[caller.worker];
     if (pending.count > 0 && pending.group != caller.group) flush(caller.worker);
     pending.group = caller.group;
     return row_of(caller.worker, pending.count);
   }
-  template <class Fetch>
-  void add(const Index edges, int count, const Caller& caller, const Fetch& fetch) const {
+  void add(const Index edges, int count, const Caller& caller) const {
     Pending& pending = pending_[caller.worker];
     for (int u = 0; u < count; ++u) pending.edges[pending.count + u] = edges[u];
     pending.count += count;
     if (pending.count < W) return;
     int taken = 0;
-    for (; taken + W <= pending.count; taken += W) take(caller.worker, taken, W, fetch);
+    for (; taken + W <= pending.count; taken += W) take(caller.worker, taken, W);
     pending.count -= taken;
     memmove(row_of(caller.worker, 0), row_of(caller.worker, taken), pending.count * width_ * sizeof(A));
     for (int u = 0; u < pending.count; ++u) pending.edges[u] = pending.edges[taken + u];
@@ -63,14 +61,13 @@ class Collector {
   };
 
   A* row_of(int worker, int64_t i) const { return rows_.get() + worker * room_size_ + i * width_; }
-  template <class Fetch>
-  void take(int worker, int first, int count, const Fetch& fetch) const {
+  void take(int worker, int first, int count) const {
     const Pending& pending = pending_[worker];
     statistics_.take(row_of(worker, first), row_of(worker + 1, 0), AnyPlaces{pending.edges + first}, count, worker,
-                     pending.group, fetch);
+                     pending.group, [] {});
   }
   void flush(int worker) const {
-    take(worker, 0, pending_[worker].count, [] {});
+    take(worker, 0, pending_[worker].count);
     pending_[worker].count = 0;
   }
 

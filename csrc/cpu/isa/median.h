@@ -7,8 +7,9 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
-// Wires that are sorted without going through memory, and the widest row whose median comes out of a network.
-constexpr int64_t kSortedWires = 32, kWidestNetwork = 256;
+// Wires that are sorted without going through memory, and the widest row whose median comes out of a network, of floats
+// and of others.
+constexpr int64_t kSortedWires = 32, kWidestOfFloats = 128, kWidestNetwork = 256;
 
 template <class A>
 class Medians {
@@ -30,17 +31,23 @@ class Medians {
     if constexpr (kCanSearch)
       if (searched()) return MedianSearch(width_).lower(values);
     if (width_ > kWidestNetwork) return counted(values);
+    A* behind = values + width_ * W;
+    const A* runs = values;
+    if (width_ < 2 * run_) {
+      fill_up(values, behind);
+      runs = behind;
+    }
     switch (run_) {
       case 4:
-        return sorted<4>(values);
+        return sorted<4>(runs);
       case 8:
-        return sorted<8>(values);
+        return sorted<8>(runs);
       case 16:
-        return sorted<16>(values);
+        return sorted<16>(runs);
       case 32:
-        return sorted<32>(values);
+        return sorted<32>(runs);
       default:
-        return merged(values);
+        return merged(runs, behind);
     }
   }
 
@@ -48,39 +55,28 @@ class Medians {
   int64_t width_, low_, run_;  // low_: the median's rank from 1 on
 
   static constexpr bool kCanSearch = sizeof(A) == sizeof(float) && MedianSearch::kServes;
-  bool searched() const { return kCanSearch && width_ > 2 * kSortedWires && width_ <= MedianSearch::kWidest; }
+  bool searched() const { return kCanSearch && width_ > kWidestOfFloats && width_ <= MedianSearch::kWidest; }
 
-  static V beyond() { return splat<A, W>(static_cast<A>(__builtin_inf())); }
-  // Wire i of the first half of the columns, filled up from below with what is less than all, and of the second, filled
-  // up from above: then the median is the run_-th smallest of both together.
-  V first_wire(const A* values, int64_t i) const {
-    const int64_t column = i - (run_ - low_);
-    return column >= 0 ? load<W>(values + column * W) : splat<A, W>(-1);
-  }
-  V second_wire(const A* values, int64_t i) const {
-    return low_ + i < width_ ? load<W>(values + (low_ + i) * W) : beyond();
+  // Two runs: the first half of the columns and what is less than all, the second and what is above all. The median is
+  // the run_-th smallest of both together.
+  void fill_up(const A* values, A* runs) const {
+    const V below = splat<A, W>(-1), above = splat<A, W>(static_cast<A>(__builtin_inf()));
+    const int64_t first = run_ - low_;
+    for (int64_t i = 0; i < first; ++i) store<W>(runs + i * W, below);
+    for (int64_t c = 0; c < width_; ++c) store<W>(runs + (first + c) * W, load<W>(values + c * W));
+    for (int64_t i = first + width_; i < 2 * run_; ++i) store<W>(runs + i * W, above);
   }
 
   // Of two sorted runs of n the n smallest are min(a[i], b[n - 1 - i]); the last of these is wanted.
   template <int N>
-  V sorted(A* values) const {
-    V low[N];
-#pragma GCC unroll 32
-    for (int i = 0; i < N; ++i) low[i] = first_wire(values, i);
+  V sorted(const A* runs) const {
+    V low[N], high[N];
+    load_wires(runs, low);
     sort_wires<0, N>(low);
-    if constexpr (N == kSortedWires) {  // both runs are more than the registers hold
-#pragma GCC unroll 32
-      for (int i = 0; i < N; ++i) store<W>(values + (width_ + i) * W, low[i]);
-    }
-    V high[N];
-#pragma GCC unroll 32
-    for (int i = 0; i < N; ++i) high[i] = second_wire(values, i);
+    load_wires(runs + N * W, high);
     sort_wires<0, N>(high);
 #pragma GCC unroll 32
-    for (int i = 0; i < N; ++i) {
-      V other = N == kSortedWires ? load<W>(values + (width_ + i) * W) : low[i];
-      put_in_order(high[N - 1 - i], other);
-    }
+    for (int i = 0; i < N; ++i) put_in_order(high[N - 1 - i], low[i]);
     return largest<0, N>(high);
   }
   template <int I, int N>
@@ -93,43 +89,52 @@ class Medians {
     return wires[I];
   }
 
-  V merged(A* values) const {
-    A *low = values + width_ * W, *high = low + run_ * W;
-    for (int64_t i = 0; i < run_; ++i) {
-      store<W>(low + i * W, first_wire(values, i));
-      store<W>(high + i * W, second_wire(values, i));
-    }
-    sort_run(low);
-    sort_run(high);
+  V merged(const A* runs, A* behind) const {
+    sort_run(runs, behind);
+    sort_run(runs + run_ * W, behind + run_ * W);
     V found = splat<A, W>(-1);
     for (int64_t i = 0; i < run_; ++i) {
-      V a = load<W>(low + i * W), b = load<W>(high + (run_ - 1 - i) * W);
+      V a = load<W>(behind + i * W), b = load<W>(behind + (2 * run_ - 1 - i) * W);
       put_in_order(a, b);
       put_in_order(a, found);
     }
     return found;
   }
-  void sort_run(A* run) const {
-    V wires[kSortedWires];
+  void sort_run(const A* from, A* run) const {
     for (int64_t first = 0; first < run_; first += kSortedWires) {
-      load_wires(run + first * W, wires);
+      V wires[kSortedWires];
+      load_wires(from + first * W, wires);
       sort_wires<0, kSortedWires>(wires);
-      store_wires(run + first * W, wires);
+      store_wires(wires, run + first * W);
     }
     for (int64_t n = 2 * kSortedWires; n <= run_; n *= 2)
       for (int64_t first = 0; first < run_; first += n) merge_run(run + first * W, n);
   }
-  // Two sorted halves, one after the other, become one.
+  // Two sorted halves, one after the other, become one: two steps together, then one after the other down to so few
+  // wires as stay in registers.
   static void merge_run(A* run, int64_t n) {
-    for (int64_t i = 0; i < n / 2; ++i) order(run + i * W, run + (n - 1 - i) * W);
-    for (int64_t size = n / 2; size > kSortedWires; size /= 2)
-      for (int64_t first = 0; first < n; first += size)
-        for (int64_t i = first; i < first + size / 2; ++i) order(run + i * W, run + (i + size / 2) * W);
-    V wires[kSortedWires];
-    for (int64_t first = 0; first < n; first += kSortedWires) {
+    constexpr int kKept = kSortedWires / 2;
+    const int64_t quarter = n / 4;
+    for (int64_t i = 0; i < quarter; ++i) {
+      A *first = run + i * W, *last = run + (n - 1 - i) * W;
+      V wires[4] = {load<W>(first), load<W>(first + quarter * W), load<W>(last - quarter * W), load<W>(last)};
+      put_in_order(wires[0], wires[3]);
+      put_in_order(wires[1], wires[2]);
+      put_in_order(wires[0], wires[1]);
+      put_in_order(wires[2], wires[3]);
+      store<W>(first, wires[0]);
+      store<W>(first + quarter * W, wires[1]);
+      store<W>(last - quarter * W, wires[2]);
+      store<W>(last, wires[3]);
+    }
+    for (int64_t size = quarter; size > kKept; size /= 2)
+      for (int64_t part = 0; part < n; part += size)
+        for (int64_t i = part; i < part + size / 2; ++i) order(run + i * W, run + (i + size / 2) * W);
+    for (int64_t first = 0; first < n; first += kKept) {
+      V wires[kKept];
       load_wires(run + first * W, wires);
-      clean_wires<0, kSortedWires>(wires);
-      store_wires(run + first * W, wires);
+      clean_wires<0, kKept>(wires);
+      store_wires(wires, run + first * W);
     }
   }
   static void order(A* low, A* high) {
@@ -138,13 +143,15 @@ class Medians {
     store<W>(low, a);
     store<W>(high, b);
   }
-  GATTN_INLINE static void load_wires(const A* from, V* wires) {
+  template <size_t N>
+  GATTN_INLINE static void load_wires(const A* from, V (&wires)[N]) {
 #pragma GCC unroll 32
-    for (int i = 0; i < kSortedWires; ++i) wires[i] = load<W>(from + i * W);
+    for (size_t i = 0; i < N; ++i) wires[i] = load<W>(from + i * W);
   }
-  GATTN_INLINE static void store_wires(A* to, const V* wires) {
+  template <size_t N>
+  GATTN_INLINE static void store_wires(const V (&wires)[N], A* to) {
 #pragma GCC unroll 32
-    for (int i = 0; i < kSortedWires; ++i) store<W>(to + i * W, wires[i]);
+    for (size_t i = 0; i < N; ++i) store<W>(to + i * W, wires[i]);
   }
 
   // Bits of numbers that are not negative rise with them: the median's, from the highest on. A bit is set where too few

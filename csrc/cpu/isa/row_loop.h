@@ -16,6 +16,10 @@
 
 namespace gattn::cpu::GATTN_ISA {
 
+// What only fetches has to say that it does something: GCC 12 takes a function that has no other effect for one that
+// has none, and drops calls of it.
+GATTN_INLINE void keep_this_call() { asm volatile(""); }
+
 inline void prefetch_row(const void* row, int64_t bytes) {
   const char* p = static_cast<const char*>(row);
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);

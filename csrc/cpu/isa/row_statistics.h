@@ -59,7 +59,7 @@ class RowStatistics {
         count_size_(kActivationCounts + limits.threshold_count + limits.edge_count + 1),
         room_size_((medians_.room() + W) * W),  // whole blocks of columns are transposed
         bins_per_octave_(limits.edge_count > 1 ? 1.0 / ::log2(limits.edges[1] / limits.edges[0]) : 0.0),
-        near_(static_cast<float>(5e-5 * bins_per_octave_ + 1e-6 * static_cast<double>(limits.edge_count))),
+        near_(static_cast<float>(1e-6 * bins_per_octave_ + 3e-7 * static_cast<double>(limits.edge_count))),
         room_(threads * room_size_),
         counts_(threads * kCopies * count_size_),
         least_above_(limits.threshold_count),
@@ -134,6 +134,8 @@ class RowStatistics {
   static constexpr int kWide = kLanes<double>;
   static constexpr int kCopies = 4;  // of a worker's counts: one number that is counted often would wait for itself
   using Wide = Vec<double, kWide>;
+  using Floats = Vec<float, W>;
+  using Integers = Vec<int32_t, W>;
   struct Sums {
     Wide sum{}, squares{};
   };
@@ -225,7 +227,7 @@ class RowStatistics {
   }
 
   template <class Ids>
-  void finish_all(const Lanes& lanes, const Ids& ids, int64_t* bins) const {
+  GATTN_INLINE void finish_all(const Lanes& lanes, const Ids& ids, int64_t* bins) const {
     A numbers[3][W];
     store<W>(numbers[0], lanes.largest);
     store<W>(numbers[1], lanes.median);
@@ -237,9 +239,12 @@ class RowStatistics {
       else
         for (int l = 0; l < W; ++l) to[ids[l] * outputs_.row_stride] = numbers[k][l];
     }
-    int32_t bin[W];
-    if (!certain_bins(lanes.ratio, bin))
-      for (int l = 0; l < W; ++l) bin[l] = static_cast<int32_t>(exact_bin(numbers[2][l], bin[l]));
+    Integers bin;
+    const auto sure = rough_bins(lanes.ratio, &bin);
+    if (!all(sure))
+      for (int l = 0; l < W; ++l)
+        if (!sure[l]) bin[l] = static_cast<int32_t>(exact_bin(numbers[2][l], bin[l]));
+#pragma GCC unroll 16
     for (int l = 0; l < W; ++l) ++bins[l % kCopies * count_size_ + bin[l]];
   }
 
@@ -337,25 +342,24 @@ class RowStatistics {
     return at;
   }
 
-  // The number of edges that are not above the ratio, by the logarithm where edges are powers; false if a lane is too
-  // near an edge for that, or where they are not: then the numbers are about right.
-  bool certain_bins(V ratio, int32_t* bins) const {
-    using Floats = Vec<float, W>;
-    using Integers = Vec<int32_t, W>;
+  // The number of edges that are not above the ratio, by the logarithm where edges are powers; not sure of lanes that
+  // are too near an edge for that, and of none where they are no powers: then the numbers are about right.
+  Integers rough_bins(V ratio, Integers* bins) const {
     const V limit = splat<A, W>(static_cast<A>(1e30));
     const Floats rough = __builtin_convertvector(ratio < limit ? ratio : limit, Floats);
     const Integers bits = bit_cast<Integers>(rough) - 0x3f800000;
     const Floats exponent = __builtin_convertvector(bits >> 23, Floats);
     const Floats rest = __builtin_convertvector(bits & 0x7fffff, Floats) * (1.0f / 8388608.0f);
-    const Floats curve = 0.44191704f + rest * (rest * (0.14842665f - 0.04514904f * rest) - 0.2671794f);
-    const Floats log2 = exponent + (rest + rest * (1.0f - rest) * curve);  // within 2e-5
+    const Floats square = rest * rest;
+    const Floats curve = (0.44266644f - 0.2778878f * rest) +
+                         square * ((0.19543639f - 0.1297038f * rest) + square * (0.06332586f - 0.01520911f * rest));
+    const Floats log2 = exponent + (rest + (rest - square) * curve);  // within 5e-7, but for the sum's rounding
     const Floats place = log2 * static_cast<float>(bins_per_octave_);
     const Integers below = __builtin_convertvector(place, Integers);
     const Integers highest = Integers{} + static_cast<int32_t>(limits_.edge_count);
-    const Integers found = below + 1 < highest ? below + 1 : highest;
-    memcpy(bins, &found, sizeof(found));
+    *bins = below + 1 < highest ? below + 1 : highest;
     const Floats above = place - __builtin_convertvector(below, Floats);
-    return geometric_ && all((above > near_) & (above < 1.0f - near_) & (below < highest));
+    return (above > near_) & (above < 1.0f - near_) & (below < highest) & (Integers{} - geometric_);
   }
   int64_t rough_bin(A ratio) const {
     const double place = ::log2(ratio) * bins_per_octave_;  // may be infinite, and NaN where edges are no powers
@@ -381,7 +385,7 @@ class RowStatistics {
   const Medians<A> medians_;
   const int64_t count_size_, room_size_;
   const double bins_per_octave_;
-  const float near_;  // of an edge: where the logarithm's error, 2e-5, or its rounding could be on the wrong side
+  const float near_;  // of an edge: where the logarithm's error or its rounding could be on the wrong side
   bool geometric_ = true;
   const Buffer<A> room_;
   const Buffer<int64_t> counts_;
