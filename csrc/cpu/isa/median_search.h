@@ -1,6 +1,6 @@
 // Medians of wide rows of floats, a row a lane, by counting how many numbers are below a guess: of numbers that are not
-// negative the upper 16 bits rise with them, and so many bits of two columns fit into a lane. This takes
-// few passes, some seven for 128 numbers, where a sorting network compares each number the oftener the more there are.
+// negative the upper 16 bits rise with them, and so many bits of two columns fit into a lane. This takes few passes,
+// some seven for 128 numbers, where a sorting network compares each number the oftener the more there are.
 #pragma once
 
 #include "integers.h"

@@ -135,7 +135,7 @@ class RowStatistics {
   static constexpr int kCopies = 4;  // of a worker's counts: one number that is counted often would wait for itself
   using Wide = Vec<double, kWide>;
   using Floats = Vec<float, W>;
-  using Integers = Vec<int32_t, W>;
+  using Bins = Vec<int32_t, W>;
   struct Sums {
     Wide sum{}, squares{};
   };
@@ -239,7 +239,7 @@ class RowStatistics {
       else
         for (int l = 0; l < W; ++l) to[ids[l] * outputs_.row_stride] = numbers[k][l];
     }
-    Integers bin;
+    Bins bin;
     const auto sure = rough_bins(lanes.ratio, &bin);
     if (!all(sure))
       for (int l = 0; l < W; ++l)
@@ -344,10 +344,10 @@ class RowStatistics {
 
   // The number of edges that are not above the ratio, by the logarithm where edges are powers; not sure of lanes that
   // are too near an edge for that, and of none where they are no powers: then the numbers are about right.
-  Integers rough_bins(V ratio, Integers* bins) const {
+  Bins rough_bins(V ratio, Bins* bins) const {
     const V limit = splat<A, W>(static_cast<A>(1e30));
     const Floats rough = __builtin_convertvector(ratio < limit ? ratio : limit, Floats);
-    const Integers bits = bit_cast<Integers>(rough) - 0x3f800000;
+    const Bins bits = bit_cast<Bins>(rough) - 0x3f800000;
     const Floats exponent = __builtin_convertvector(bits >> 23, Floats);
     const Floats rest = __builtin_convertvector(bits & 0x7fffff, Floats) * (1.0f / 8388608.0f);
     const Floats square = rest * rest;
@@ -355,11 +355,11 @@ class RowStatistics {
                          square * ((0.19543639f - 0.1297038f * rest) + square * (0.06332586f - 0.01520911f * rest));
     const Floats log2 = exponent + (rest + (rest - square) * curve);  // within 5e-7, but for the sum's rounding
     const Floats place = log2 * static_cast<float>(bins_per_octave_);
-    const Integers below = __builtin_convertvector(place, Integers);
-    const Integers highest = Integers{} + static_cast<int32_t>(limits_.edge_count);
+    const Bins below = __builtin_convertvector(place, Bins);
+    const Bins highest = Bins{} + static_cast<int32_t>(limits_.edge_count);
     *bins = below + 1 < highest ? below + 1 : highest;
     const Floats above = place - __builtin_convertvector(below, Floats);
-    return (above > near_) & (above < 1.0f - near_) & (below < highest) & (Integers{} - geometric_);
+    return (above > near_) & (above < 1.0f - near_) & (below < highest) & (Bins{} - geometric_);
   }
   int64_t rough_bin(A ratio) const {
     const double place = ::log2(ratio) * bins_per_octave_;  // may be infinite, and NaN where edges are no powers
