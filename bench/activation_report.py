@@ -31,11 +31,14 @@ def taps_table(run: dict[str, Any]) -> str:
             f"{found['heads']} × {found['width'] // found['heads']}",
             seconds(found["times"]["attention"]["median"]),
             times(found["tap_of_attention"]),
+            times(found["stream_of_attention"]),
+            times(found["both_of_stream"]),
             times(found["stored_of_attention"]),
         ]
         for found in run["taps"]
     ]
-    return markdown(["heads × channels", "`gt`", "with statistics", "rows stored, then looked at"], rows)
+    heads = ["heads × channels", "`gt`", "with statistics", "with the edge stream", "statistics beside it"]
+    return markdown([*heads, "rows stored, then looked at"], rows)
 
 
 def block(folder: Path) -> str:
@@ -53,8 +56,8 @@ def block(folder: Path) -> str:
         graph = run["taps"][0]
         parts += [
             f"The forward of `ops.gt` on a uniform random graph ({graph['nodes']:,} nodes, {graph['edges']:,} edges in "
-            "no order), alone, with `return_stats`, and with the edge stream stored and given to "
-            "`ops.activation_stats`:",
+            "no order), alone, with `return_stats`, with `return_edge`, with both (beside `return_edge` alone), and "
+            "with the edge stream given to `ops.activation_stats`:",
             taps_table(run),
         ]
     return "\n\n".join(parts)

@@ -24,8 +24,11 @@ def test_every_width_is_measured_and_written(tmp_path: Path, monkeypatch: pytest
         assert entry["faster_than_pytorch"] == pytest.approx(times["pytorch"] / times["op"])
     for entry, width, heads in zip(found["taps"], (8, 24), (1, 3), strict=True):
         assert (entry["width"], entry["heads"], entry["edges"]) == (width, heads, 350)
-        times = {name: entry["times"][name]["median"] for name in ("attention", "tap", "stored")}
+        names = ("attention", "tap", "stream", "both", "stored")
+        times = {name: entry["times"][name]["median"] for name in names}
         assert entry["tap_of_attention"] == pytest.approx(times["tap"] / times["attention"])
+        assert entry["stream_of_attention"] == pytest.approx(times["stream"] / times["attention"])
+        assert entry["both_of_stream"] == pytest.approx(times["both"] / times["stream"])
         assert entry["stored_of_attention"] == pytest.approx(times["stored"] / times["attention"])
     shown = activation_report.block(tmp_path)
     assert shown == "No measurements are stored."

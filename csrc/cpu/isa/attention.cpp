@@ -6,26 +6,6 @@ namespace gattn::cpu::GATTN_ISA {
 
 namespace {
 
-// gt's products w = scale * q * k * e, in edge order.
-template <class A>
-void write_products(const Attention<A>& score, void* out, int threads) {
-  const auto& g = score.g;
-  const auto product_of = [&](int64_t edge) { return static_cast<char*>(out) + edge * score.edge.bytes; };
-  for_each_piece(g.rowptr, g.num_dst, threads, [&](int64_t row, int64_t begin, int64_t end, int worker) {
-    const A* q = widened(score.q, row, score.work.row(worker, kRowsAtOnce * 2));
-    A* room = score.work.row(worker, kRowsAtOnce * 2 + 1);
-    score.for_rows(score.k, score.edge, true, begin, end - begin, worker,
-                   [&](const A* const* k, const A* const* e, int64_t first, int count) {
-                     for (int u = 0; u < count; ++u) {
-                       char* to = product_of(g.edge_id[begin + first + u]);
-                       A* product = score.edge.wide ? reinterpret_cast<A*>(to) : room;
-                       score.rows->terms(product, k[u], e[u], q, score.parameters);
-                       if (!score.edge.wide) score.edge.ops->narrow(to, product, score.edge.width());
-                     }
-                   });
-  });
-}
-
 template <class A>
 void run_forward(const Problem& problem, const AttentionInputs& in, const AttentionOutputs& outputs,
                  const ActivationTap& tap) {
@@ -35,12 +15,13 @@ void run_forward(const Problem& problem, const AttentionInputs& in, const Attent
   const Collector<A> collector(tap, score.g.num_edges, problem.heads * problem.channels, problem.threads,
                                partial_groups(score.g.rowptr, score.g.num_dst));
   if (tap.outputs.sums) score.collector = &collector;
+  score.terms = static_cast<char*>(outputs.edge);
+  advise_huge_pages(outputs.edge, score.g.num_edges * score.edge.bytes);
   const Ending<A> ending{nullptr, static_cast<const A*>(in.sink_logit), static_cast<const A*>(in.sink_value),
                          static_cast<A>(in.epsilon), in.undropped};
   forward(score, score.g, EdgeDropout<A>(problem, score.g.edge_id), ending, outputs.out,
           static_cast<A*>(outputs.row_stats), static_cast<A*>(outputs.alpha), problem.threads);
   if (score.collector) collector.add_up();
-  if (outputs.edge) write_products(score, outputs.edge, problem.threads);
 }
 
 bool fits_gat(const AttentionInputs& in) {

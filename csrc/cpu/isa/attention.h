@@ -11,7 +11,7 @@ namespace gattn::cpu::GATTN_ISA {
 // One worker's room: arrays over a piece's slots, and feature rows in the accumulate type.
 template <class A>
 struct Workspace {
-  static constexpr int kArrays = 7, kRows = 2 * kRowsAtOnce + 4;
+  static constexpr int kArrays = 7, kRows = 3 * kRowsAtOnce + 1;
   Scratch<A> arrays;
   int64_t width;
   Buffer<A> rows;
@@ -48,6 +48,7 @@ struct Attention {
   A slope, clip;
   const Workspace<A>& work;
   const Collector<A>* collector = nullptr;  // of activations, where they are wanted
+  char* terms = nullptr;                    // gt's products, a row an edge in the caller's order, where they are wanted
 
   Attention(const Problem& problem, const AttentionInputs& in, const DecayMask<A>& decay_, const Workspace<A>& work_)
       : g(adjacency(problem)),
@@ -118,23 +119,30 @@ struct Attention {
     node_logits(g, heads, a_src, a_dst, a_edge, row, slot, edges, t);
     if (rows) {
       const A* mine = widened(q, row, work.row(caller, kRowsAtOnce * 2));
-      if (collector && caller.group != kNoGroup)
-        collect_scores(mine, slot, edges, caller, t);
+      if ((collector || terms) && caller.group != kNoGroup)
+        scores_and_terms(mine, slot, edges, caller, t);
       else
         add_scores(*rows, parameters, k, edge, true, mine, slot, edges, caller, t);
     }
     if (divisor) divide_by_head(t, edges, heads, divisor + row * heads);
   }
-  // The same, with the terms of the scores for the collector.
-  void collect_scores(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {
-    const int64_t all = g.num_edges;
+  // The same, with the terms of the scores for the collector, for the caller or for both.
+  void scores_and_terms(const A* mine, int64_t slot, int64_t edges, const Caller& caller, A* t) const {
+    const int64_t all = g.num_edges, ahead = prefetch_distance(edge.bytes);
     for_rows(k, edge, true, slot, edges, caller,
              [&](const A* const* source, const A* const* theirs, int64_t first, int count) {
-               rows->score_and_terms(t + first * heads, collector->room(caller), source, theirs, mine, parameters);
-               for (int64_t at = slot + first + kScoresAhead; at < slot + first + kScoresAhead + count && at < all;
-                    ++at)
-                 collector->fetch(g.edge_id[at]);
-               collector->add(g.edge_id + slot + first, count, caller);
+               const Index ids = g.edge_id + slot + first;
+               A* room = collector ? collector->room(caller) : work.row(caller, 2 * kRowsAtOnce + 1);
+               rows->score_and_terms(t + first * heads, room, source, theirs, mine, parameters);
+               const int64_t rest = all - slot - first;
+               if (terms)
+                 for (int u = 0; u < count; ++u) {
+                   if (ahead + u < rest) prefetch_row<true>(terms + ids[ahead + u] * edge.bytes, edge.bytes);
+                   edge.ops->narrow(terms + ids[u] * edge.bytes, room + u * k.width(), k.width());
+                 }
+               if (!collector) return;
+               for (int64_t at = kScoresAhead; at < kScoresAhead + count && at < rest; ++at) collector->fetch(ids[at]);
+               collector->add(ids, count, caller);
              });
   }
 

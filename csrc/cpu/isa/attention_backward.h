@@ -244,10 +244,12 @@ struct Backward {
     const A* out = widened(grad_out, row, work.row(worker, kRowsAtOnce * 2 + 1));
     A* de = work.row(worker, kRowsAtOnce * 2 + 2);
     const int64_t bytes = score.edge.bytes, channels = problem.channels;
+    const int64_t ahead = prefetch_distance(bytes), rest = g.num_edges - begin;
     score.for_rows(score.k, score.edge, false, begin, edges, worker,
                    [&](const A* const* k, const A* const* e, int64_t first, int count) {
                      for (int u = 0; u < count; ++u) {
                        const int64_t at = first + u, edge = g.edge_id[begin + at];
+                       if (at + ahead < rest) fetch_gradients(g.edge_id[begin + at + ahead]);
                        const EdgeGradient<A> theirs{gradient + at * heads,
                                                     widened(grad_edge, edge, work.row(worker, kRowsAtOnce * 2 + 3))};
                        score.rows->target(state, state + at_att, theirs, k[u], e[u], mine, score.parameters);
@@ -260,6 +262,12 @@ struct Backward {
                        score.edge.ops->narrow(static_cast<char*>(grads.edge) + edge * bytes, de, width);
                      }
                    });
+  }
+
+  void fetch_gradients(int64_t edge) const {
+    keep_this_call();
+    if (grads.edge) prefetch_row<true>(static_cast<char*>(grads.edge) + edge * score.edge.bytes, score.edge.bytes);
+    if (grad_edge.data) prefetch_row(grad_edge[edge], grad_edge.bytes);
   }
 
   void end_row(int64_t row, A* states, int64_t count, const Caller& caller) {
@@ -315,8 +323,11 @@ struct Backward {
       gather(score.q, g.row, begin, edges, g.num_edges, [&](const void* const* row, int64_t first, int count) {
         for (int u = 0; u < count; ++u) {
           const int64_t at = first + u, edge = g.edge_id_t[begin + at];
-          if (score.edge.data && at + ahead < rest)
-            prefetch_row(score.edge[g.edge_id_t[begin + at + ahead]], score.edge.bytes);
+          if (score.edge.data && at + ahead < rest) {
+            const int64_t coming = g.edge_id_t[begin + at + ahead];
+            prefetch_row(score.edge[coming], score.edge.bytes);
+            if (grad_edge.data) prefetch_row(grad_edge[coming], grad_edge.bytes);
+          }
           const A* q = static_cast<const A*>(row[u]);
           if (!score.q.wide) {
             A* room = work.row(worker, 0);

@@ -20,9 +20,10 @@ namespace gattn::cpu::GATTN_ISA {
 // has none, and drops calls of it.
 GATTN_INLINE void keep_this_call() { asm volatile(""); }
 
+template <bool to_write = false>
 inline void prefetch_row(const void* row, int64_t bytes) {
   const char* p = static_cast<const char*>(row);
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, to_write);
 }
 
 // How many edges ahead to fetch rows: about 4 KiB, enough to cover the latency of memory, few enough to stay in L1.
@@ -201,6 +202,7 @@ void forward(const Score& score, const Adjacency& g, const EdgeDropout<typename 
   const bool has_values = out != nullptr;
   const int64_t channels = has_values ? score.values.channels : 0, out_bytes = has_values ? score.values.bytes : 0;
   advise_huge_pages(out, g.num_dst * out_bytes);
+  if (alpha) advise_huge_pages(alpha, g.num_edges * heads * static_cast<int64_t>(sizeof(A)));
   const int64_t width = heads * channels, state_size = 2 * heads + width;  // maximum, sum, weighted sum of values
   Scratch<A> scratch(threads, kPieceEdges + kRowsAtOnce, heads, 2);
 
