@@ -11,7 +11,7 @@ namespace gattn::cpu::GATTN_ISA {
 // One worker's room: arrays over a piece's slots, and feature rows in the accumulate type.
 template <class A>
 struct Workspace {
-  static constexpr int kArrays = 7, kRows = 3 * kRowsAtOnce + 1;
+  static constexpr int kArrays = 7, kRows = 4 * kRowsAtOnce;  // 16 rows: workers share no cache line
   Scratch<A> arrays;
   int64_t width;
   Buffer<A> rows;

@@ -244,7 +244,7 @@ struct Backward {
     const A* out = widened(grad_out, row, work.row(worker, kRowsAtOnce * 2 + 1));
     A* de = work.row(worker, kRowsAtOnce * 2 + 2);
     const int64_t bytes = score.edge.bytes, channels = problem.channels;
-    const int64_t ahead = prefetch_distance(bytes), rest = g.num_edges - begin;
+    const int64_t ahead = prefetch_distance(bytes), rest = grads.edge || grad_edge.data ? g.num_edges - begin : 0;
     score.for_rows(score.k, score.edge, false, begin, edges, worker,
                    [&](const A* const* k, const A* const* e, int64_t first, int count) {
                      for (int u = 0; u < count; ++u) {

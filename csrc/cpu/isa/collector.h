@@ -19,7 +19,7 @@ class Collector {
         width_(width),
         statistics_(tap.outputs.sums ? edges : 0, width, tap.limits, tap.outputs, threads_,
                     tap.outputs.sums ? groups : 0),
-        room_size_((W + kRowsAtOnce - 1) * width + W),  // the last row is read beyond its end
+        room_size_(whole_lines<A>((W + kRowsAtOnce - 1) * width + W)),  // the last row is read beyond its end
         rows_(threads_ * room_size_),
         pending_(threads_) {
     for (int64_t i = 0; i < threads_ * room_size_; ++i) rows_[i] = 0;
@@ -55,7 +55,7 @@ class Collector {
   }
 
  private:
-  struct Pending {
+  struct alignas(kCacheLine) Pending {
     int64_t edges[W + kRowsAtOnce - 1] = {}, group = 0;
     int count = 0;
   };

@@ -54,7 +54,7 @@ class EdgeDropout {
   }
 
  private:
-  struct Drawn {
+  struct alignas(kCacheLine) Drawn {
     int64_t begin = 0, end = 0;
   };
   static constexpr int64_t kAhead = 256, kRoom = kPieceEdges + 64;  // edges; whole vectors are written

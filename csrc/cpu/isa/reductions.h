@@ -57,18 +57,18 @@ inline void add_attention_term(const A* alpha, const A* grad_alpha, const Index 
 // Sums over all rows, kept one a group of rows and added up in order.
 template <class A>
 struct GroupSums {
-  int64_t groups, size;
+  int64_t groups, stride;
   Buffer<A> sums;
-  GroupSums(int64_t groups_, int64_t size_) : groups(groups_), size(size_), sums(groups_ * size_) {
-    if (size > 0) memset(sums.get(), 0, groups * size * sizeof(A));
+  GroupSums(int64_t groups_, int64_t size) : groups(groups_), stride(whole_lines<A>(size)), sums(groups_ * stride) {
+    if (size > 0) memset(sums.get(), 0, groups * stride * sizeof(A));
   }
-  A* of(const Caller& caller) const { return sums.get() + caller.group * size; }
+  A* of(const Caller& caller) const { return sums.get() + caller.group * stride; }
   void total(int64_t begin, int64_t count, void* result) const {
     if (result == nullptr) return;
     auto* to = static_cast<A*>(result);
     for (int64_t i = 0; i < count; ++i) {
       double sum = 0;
-      for (int64_t group = 0; group < groups; ++group) sum += sums[group * size + begin + i];
+      for (int64_t group = 0; group < groups; ++group) sum += sums[group * stride + begin + i];
       to[i] = static_cast<A>(sum);
     }
   }

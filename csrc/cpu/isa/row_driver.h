@@ -30,7 +30,7 @@ inline int64_t row_at_work(const Index pointer, int64_t rows, int64_t work) {
 // Distance between the states that finish() is given.
 template <class A>
 constexpr int64_t state_stride(int64_t state_size) {
-  return (state_size + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
+  return whole_lines<A>(state_size);
 }
 
 // Who calls: the thread, and the group of rows. A group's rows are handled one after the other by one thread, and

@@ -56,19 +56,20 @@ class RowStatistics {
         threads_(threads),
         owners_(owners),
         medians_(width),
-        count_size_(kActivationCounts + limits.threshold_count + limits.edge_count + 1),
-        room_size_((medians_.room() + W) * W),  // whole blocks of columns are transposed
+        counted_(kActivationCounts + limits.threshold_count + limits.edge_count + 1),
+        count_size_(whole_lines<int64_t>(counted_)),
+        room_size_(whole_lines<A>((medians_.room() + W) * W)),  // whole blocks of columns are transposed
         bins_per_octave_(limits.edge_count > 1 ? 1.0 / ::log2(limits.edges[1] / limits.edges[0]) : 0.0),
         near_(static_cast<float>(1e-6 * bins_per_octave_ + 3e-7 * static_cast<double>(limits.edge_count))),
         room_(threads * room_size_),
         counts_(threads * kCopies * count_size_),
         least_above_(limits.threshold_count),
-        tops_(2 * threads),
+        tops_(threads),
         sums_(owners) {
     advise_huge_pages(outputs.rows, 3 * rows * static_cast<int64_t>(sizeof(A)));
     for (int64_t i = 0; i < threads * kCopies * count_size_; ++i) counts_[i] = 0;
     for (int64_t t = 0; t < limits.threshold_count; ++t) least_above_[t] = least_above(limits.thresholds[t]);
-    for (int64_t i = 0; i < 2 * threads; ++i) tops_[i] = Top();
+    for (int64_t i = 0; i < threads; ++i) tops_[i] = Tops();
     for (int64_t i = 0; i < owners; ++i) sums_[i] = Sums();
     for (int64_t i = 0; i < limits.edge_count; ++i)
       geometric_ &= ::fabs(::log2(limits.edges[i]) * bins_per_octave_ - static_cast<double>(i)) < 1e-6;
@@ -95,7 +96,7 @@ class RowStatistics {
     Sums* sums = sums_.get() + owner;
     add_sums(lanes, count, sums);
     int64_t* counts = counts_.get() + worker * kCopies * count_size_;
-    if (count == W && ordinary(lanes, tops_.get() + 2 * worker)) {
+    if (count == W && ordinary(lanes, tops_[worker])) {
       count_above(lanes, values, counts + kActivationCounts);
       return finish_all(lanes, ids, counts + kActivationCounts + limits_.threshold_count);
     }
@@ -109,14 +110,14 @@ class RowStatistics {
   A* place(int64_t id) const { return static_cast<A*>(outputs_.rows) + id * outputs_.row_stride; }
 
   void add_up() const {
-    Top largest, ratio;
+    Tops all;
     for (int worker = 0; worker < threads_; ++worker) {
-      largest.take(tops_[2 * worker]);
-      ratio.take(tops_[2 * worker + 1]);
+      all.largest.take(tops_[worker].largest);
+      all.ratio.take(tops_[worker].ratio);
     }
-    largest.write(outputs_.extremes);
-    ratio.write(outputs_.extremes + 3);
-    for (int64_t i = 0; i < count_size_; ++i) {
+    all.largest.write(outputs_.extremes);
+    all.ratio.write(outputs_.extremes + 3);
+    for (int64_t i = 0; i < counted_; ++i) {
       outputs_.counts[i] = 0;
       for (int copy = 0; copy < threads_ * kCopies; ++copy) outputs_.counts[i] += counts_[copy * count_size_ + i];
     }
@@ -138,6 +139,9 @@ class RowStatistics {
   using Bins = Vec<int32_t, W>;
   struct Sums {
     Wide sum{}, squares{};
+  };
+  struct alignas(kCacheLine) Tops {
+    Top largest, ratio;
   };
   struct Lane {
     const S* row;
@@ -215,10 +219,10 @@ class RowStatistics {
   }
 
   // Whether no lane asks for more than its sums, its numbers, its bin and counts.
-  bool ordinary(const Lanes& lanes, const Top* tops) const {
+  bool ordinary(const Lanes& lanes, const Tops& tops) const {
     const auto good = (lanes.squares <= splat<A, W>(max_finite())) & (lanes.median > V{}) &
-                      (lanes.largest < splat<A, W>(static_cast<A>(tops[0].value))) &
-                      (lanes.ratio < splat<A, W>(static_cast<A>(tops[1].value)));
+                      (lanes.largest < splat<A, W>(static_cast<A>(tops.largest.value))) &
+                      (lanes.ratio < splat<A, W>(static_cast<A>(tops.ratio.value)));
     return all(good);
   }
   template <class Mask>
@@ -277,21 +281,21 @@ class RowStatistics {
   void finish(const Lane& lane, int worker, int64_t* counts, Sums* sums) const {
     A* const found = place(lane.id);
     const int64_t next = outputs_.number_stride;
-    Top* tops = tops_.get() + 2 * worker;
+    Tops& tops = tops_[worker];
     if (!(lane.squares <= max_finite()) && !look_closely(lane.row, counts, sums)) {
       found[0] = found[next] = found[2 * next] = bit_cast<A>(quiet_nan());
       return;
     }
     found[0] = lane.largest;
     found[next] = lane.median;
-    if (tops[0].below(lane.largest, lane.id)) tops[0] = {lane.largest, lane.id, largest_column(lane.row)};
+    if (tops.largest.below(lane.largest, lane.id)) tops.largest = {lane.largest, lane.id, largest_column(lane.row)};
     if (lane.median == 0) {
       found[2 * next] = static_cast<A>(__builtin_inf());
       ++counts[kZeroMedians];
       return;
     }
     found[2 * next] = lane.ratio;
-    if (tops[1].below(lane.ratio, lane.id)) tops[1] = {lane.ratio, lane.id, largest_column(lane.row)};
+    if (tops.ratio.below(lane.ratio, lane.id)) tops.ratio = {lane.ratio, lane.id, largest_column(lane.row)};
     for (int64_t t = 0; t < limits_.threshold_count && lane.ratio > limits_.thresholds[t]; ++t)
       counts[kActivationCounts + t] += above(lane.row, lane.median, limits_.thresholds[t]);
     ++counts[kActivationCounts + limits_.threshold_count + exact_bin(lane.ratio, rough_bin(lane.ratio))];
@@ -383,14 +387,14 @@ class RowStatistics {
   const int threads_;
   const int64_t owners_;
   const Medians<A> medians_;
-  const int64_t count_size_, room_size_;
+  const int64_t counted_, count_size_, room_size_;
   const double bins_per_octave_;
   const float near_;  // of an edge: where the logarithm's error or its rounding could be on the wrong side
   bool geometric_ = true;
   const Buffer<A> room_;
   const Buffer<int64_t> counts_;
   const Buffer<A> least_above_;
-  const Buffer<Top> tops_;   // by worker: the largest number, the largest ratio
+  const Buffer<Tops> tops_;  // by worker
   const Buffer<Sums> sums_;  // by owner: of numbers, of squares
 };
 
