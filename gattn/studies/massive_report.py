@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gattn.figure import Panel
-from gattn.studies.depth import spread
+from gattn.studies.depth import seeds_text, spread
 from gattn.studies.graphs import parse_name
 from gattn.studies.massive_data import TASKS
 from gattn.studies.massive_examine import THRESHOLD
 from gattn.studies.massive_model import GAMMA, HEADS, KINDS
 from gattn.studies.massive_perturb import LENGTH, STEPS
-from gattn.studies.massive_words import TERMS, answer, carriers, exceeding, overall, ratio, times, value
+from gattn.studies.massive_words import TERMS, TRAINED, answer, carriers, exceeding, overall, ratio, times, value
 from gattn.studies.page import Section, Table
 from gattn.studies.plan import Result
 from gattn.transforms import RandomWalkKernel
@@ -93,7 +93,7 @@ def _about(dataset: str, results: list[Result], protocol: dict[str, Any]) -> str
         f"graphs of the test set show: the largest ratio of an activation to its edge's median, activations above "
         f"{THRESHOLD:.0f} in all layers together, beside those of {protocol['copies']} untrained copies (the largest "
         f"of them, and a copy's mean), layers and graphs with such activations (graphs of the layer that has most), "
-        f"edges that are not finite, and edges whose median is 0. {len({r['seed'] for r in results})} seed(s), {kept} "
+        f"edges that are not finite, and edges whose median is 0. {_seeds(results)}, {kept} "
         f"training graphs, {HEADS} heads, Adam, batches of {protocol['batch']}, the learning rate halved after "
         f"{protocol['patience']} epochs without a better validation. {attend}; nodes have random-walk encodings. "
         f"{first['note']} {_OTHER_DATA.get(name, '')}".rstrip()
@@ -103,6 +103,32 @@ def _about(dataset: str, results: list[Result], protocol: dict[str, Any]) -> str
 def _epochs(results: list[Result]) -> str:
     least, most = min(r["epochs"] for r in results), max(r["epochs"] for r in results)
     return f"{most}" if least == most else f"{least} to {most}"
+
+
+def _seeds(results: list[Result]) -> str:
+    lines: dict[str, list[Result]] = {}
+    for result in results:
+        lines.setdefault(f"{result['model']} {result['term']}", []).append(result)
+    return seeds_text(lines)
+
+
+def by_seed(results: list[Result]) -> Table:
+    """A layer's largest ratio in every seed, and in how many of them it alone exceeds the threshold."""
+    seeds, rows = sorted({r["seed"] for r in results}), []
+    for term in dict.fromkeys(r["term"] for r in results):
+        own = {r["seed"]: r for r in results if r["term"] == term}
+        for number in range(len(next(iter(own.values()))["largest_ratio"])):
+            alone = sum(exceeding(r)[number] == TRAINED for r in own.values())
+            rows.append(
+                [
+                    f"{TERMS[term]}, layer {number + 1}",
+                    *(ratio(value(own[seed]["largest_ratio"][number])) if seed in own else "–" for seed in seeds),
+                    ratio(max(_values(r["base_ratio"][number] for r in own.values()), default=math.nan)),
+                    f"{alone} of {len(own)}",
+                ]
+            )
+    header = ["largest ratio", *(f"seed {seed}" for seed in seeds), "base, all seeds"]
+    return Table([*header, f"exceeds {THRESHOLD:.0f} alone"], rows)
 
 
 def _network(dataset: str, results: list[Result]) -> Section:
@@ -133,6 +159,8 @@ def _network(dataset: str, results: list[Result]) -> Section:
     limit = f"{THRESHOLD:.0f}"
     header = ["", "largest ratio", "base", "times the base", f"exceeds {limit}", f"above {limit}", "base"]
     tables = [Table([*header, "graphs above the base", "carried by"], layers)]
+    if len(own) < len(results):
+        tables.insert(0, by_seed(results))
     if kinds:
         tables.append(Table(["type of edge", "edges, all layers", "with a massive one", "share"], kinds))
     tables.append(Table(["gamma fit", "KS", "base", "log-likelihood", "base"], fits))

@@ -33,7 +33,16 @@ def publish(
             parts.append(f"![{section.title}]({drawing.name})")
     text = "\n\n".join(part for part in parts if part) + "\n"
     write_atomic(page, lambda file: file.write(text.encode()))
-    lines = ",\n".join(json.dumps(result, allow_nan=False) for result in results)
+    lines = ",\n".join(json.dumps(_short(result), allow_nan=False) for result in results)
     data = json.dumps(settings, indent=1, allow_nan=False)[:-2] + f',\n "results": [\n{lines}\n]}}\n'
     write_atomic(folder / f"{name}.json", lambda file: file.write(data.encode()))
     return page
+
+
+def _short(value: Any) -> Any:
+    """Numbers as exact as a float32, which takes half the digits."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    return [_short(each) for each in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gattn.studies.massive_report import by_seed
 from gattn.studies.massive_words import answer, carriers, exceeding, overall
 
 
@@ -86,3 +87,22 @@ def test_bias_terms_are_compared() -> None:
         "no bias term 3 of 4 layers, 507 massive activations (untrained 0); edge bias 0 of 2 layers, 0 massive "
         "activations (untrained 3)"
     )
+
+
+def test_seeds_stand_side_by_side() -> None:
+    """A seed whose run has not finished has a dash; layers count where the trained network alone is above."""
+    runs = [
+        result([5000, 2000, None], [10, 3000, 7], seed=1),
+        result([900, 20, 30], [12, 10, 7], seed=0),
+        result([50, 1001, 20], [10, 20, 10], seed=1, term="edge_bias"),
+    ]
+    table = by_seed(runs)
+    assert table.header == ["largest ratio", "seed 0", "seed 1", "base, all seeds", "exceeds 1000 alone"]
+    assert table.rows == [
+        ["no bias term, layer 1", "900", "5,000", "12", "1 of 2"],
+        ["no bias term, layer 2", "20", "2,000", "3,000", "0 of 2"],
+        ["no bias term, layer 3", "30", "–", "7", "0 of 2"],
+        ["edge bias, layer 1", "–", "50", "10", "0 of 1"],
+        ["edge bias, layer 2", "–", "1,001", "20", "1 of 1"],
+        ["edge bias, layer 3", "–", "20", "10", "0 of 1"],
+    ]
