@@ -218,8 +218,7 @@ def error(got: Tensor, exact: Tensor) -> float:
 
 #: Tensors of so few numbers are compared over several draws: the ratio of two single errors says next to nothing. If
 #: the first are beyond the bound, which happens by chance to one case in hundreds, as many as leave no chance decide.
-#: Tensors of some numbers are compared over one draw, and over as many where that is beyond.
-FEW, SOME, DRAWS = 8, 32, (8, 64)
+FEW, DRAWS = 8, (8, 64)
 
 
 #: Of every result and gradient: the backend's error, the reference's, and the number of numbers.
@@ -260,19 +259,18 @@ def hold_to_twice(errors_of: Callable[[Tensors], Errors], tensors: Tensors) -> N
     fp64 = next(iter(tensors.values())).dtype == torch.float64
     floor = 256 * torch.finfo(torch.float64).eps if fp64 else 16 * torch.finfo(torch.float32).eps
     errors = errors_of(tensors)
+    few = [name for name, (_, _, numbers) in errors.items() if numbers <= FEW]
 
     def beyond() -> dict[str, list[float]]:
         return {name: pair for name, (*pair, _) in errors.items() if not pair[0] <= 2 * pair[1] + floor}
 
-    limits = {name: SOME if name in beyond() else FEW for name in errors}
-    few = [name for name, (_, _, numbers) in errors.items() if numbers <= limits[name]]
     if few and not fp64:
         generator, draws = torch.Generator().manual_seed(9), [errors]
         for number in DRAWS:
             draws += [errors_of(_near(tensors, generator)) for _ in range(number - len(draws))]
             for name in few:
                 squares = torch.tensor([draw[name][:2] for draw in draws], dtype=torch.float64).square()
-                errors = {**errors, name: (*squares.mean(0).sqrt().tolist(), errors[name][2])}
+                errors = {**errors, name: (*squares.mean(0).sqrt().tolist(), FEW)}
             if not beyond().keys() & {*few}:
                 break
     wrong = beyond()
