@@ -34,8 +34,8 @@ struct TargetRow {
 //
 // D_i has an error, from the rounding of out, that is the same for a whole row and so does not average out. Since the
 // ds of a row, the sink's among them, sum to 0, it is what they do sum to, and each has the share p of it. It is taken
-// out of the sums that it would spoil (of dc, dhop and the sink's logit), and in half precision, where it is largest,
-// of everything (refine()).
+// out of the sums over targets that it would spoil (dc, dhop and with them da_dst; the sink's logit), and in half
+// precision, where it is largest, of everything (refine()).
 template <class A>
 struct GatBackward {
   const Problem& problem;
@@ -284,7 +284,7 @@ struct GatBackward {
 
   // Everything that is summed over a target's edges. The scores are taken anew, which is cheaper than to store them.
   void target_pass() const {
-    enum { kDt, kDs, kDsS, kMeanS, kDsHop, kMeanHop, kSums };
+    enum { kDt, kDs, kMeanGain, kDsS, kMeanS, kDsHop, kMeanHop, kSums };
     const Scratch<A> scratch(problem.threads, kPieceEdges + kRowsAtOnce, heads, 4);
     const bool weighted = grads.divisor || grads.hop;
     const auto partial = [&](int64_t row, int64_t begin, int64_t end, A* sum, const Caller& caller) {
@@ -314,7 +314,8 @@ struct GatBackward {
             total[kDt] += ds * gain;
             total[kDs] += ds;
             if (!weighted) continue;
-            const V s = t * gain, mean = load<W>(p + k * h_count + h) * s;
+            const V share = load<W>(p + k * h_count + h), s = t * gain, mean = share * s;
+            total[kMeanGain] += share * gain;
             total[kDsS] += ds * s;
             total[kMeanS] += mean;
             if (!score.decay) continue;
@@ -322,7 +323,11 @@ struct GatBackward {
             total[kDsHop] += ds * s * hop;
             total[kMeanHop] += mean * hop;
           }
-          if (score.divisor) total[kDt] /= load<W>(score.divisor + row * h_count + h);
+          if (score.divisor) {
+            const V divisor = load<W>(score.divisor + row * h_count + h);
+            total[kDt] /= divisor;
+            total[kMeanGain] /= divisor;
+          }
           for (int i = 0; i < kSums; ++i) store<W>(sum + i * h_count + h, total[i]);
         });
       });
@@ -333,7 +338,8 @@ struct GatBackward {
       take_error(row, error);
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t at = row * heads + h;
-        if (grads.a_dst) static_cast<A*>(grads.a_dst)[at] = states[kDt * heads + h];
+        if (grads.a_dst)
+          static_cast<A*>(grads.a_dst)[at] = states[kDt * heads + h] - error[h] * states[kMeanGain * heads + h];
         if (grads.sink_logit) static_cast<A*>(grads.sink_logit)[at] = sink_ds[at];
         if (grads.divisor)
           static_cast<A*>(grads.divisor)[at] =
